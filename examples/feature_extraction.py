@@ -1,0 +1,42 @@
+"""Turns pictures into feature vectors and says which pictures are most alike.
+
+python feature_extraction.py                  # the pictures beside this file
+python feature_extraction.py a.jpg b.jpg      # others
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+import allconvnet
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Feature vectors of pictures, and their nearest neighbours.")
+    pictures = sorted(p for p in Path(__file__).with_name("pictures").iterdir() if p.suffix in (".jpg", ".png"))
+    parser.add_argument("paths", nargs="*", type=Path, default=pictures, help="two pictures or more")
+    parser.add_argument("--output", type=Path, help="an .npy file for the features, float32 [N, 192]")
+    arguments = parser.parse_args()
+    if len(arguments.paths) < 2:
+        parser.error("two pictures or more are needed to compare them")
+
+    body = allconvnet.AllConvNet("all_cnn_c", weights="cifar10", include_top=False, pooling="avg")
+    features = body.predict(allconvnet.load_images(arguments.paths, fit="crop"), verbose=0)
+    if arguments.output:
+        np.save(arguments.output, features)
+
+    # Centred, so that what all pictures have in common does not count as likeness.
+    vectors = features - features.mean(axis=0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
+    likeness = vectors @ vectors.T - 2 * np.eye(len(vectors))
+    for path, row in zip(arguments.paths, likeness, strict=True):
+        print(f"{path.name:16} is most like {arguments.paths[row.argmax()].name:16} cosine {row.max():5.2f}")
+
+
+if __name__ == "__main__":
+    main()

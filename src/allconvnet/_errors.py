@@ -1,0 +1,21 @@
+"""How an error is worded: what is wrong, what was received, what is allowed, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names as they stand in a message: `'a', 'b' or 'c'`."""
+    shown = [repr(name) for name in names]
+    return " or ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown) or "none"
+
+
+def message(wrong: str, *, received: object, allowed: str = "", next_step: str = "") -> str:
+    """One error text. `received` is written as it stands: pass `f"name={value!r}"`."""
+    parts = [f"{wrong}.", f"Received: {received}."]
+    if allowed:
+        parts.append(f"Allowed: {allowed}.")
+    if next_step:
+        parts.append(next_step)
+    return " ".join(parts)

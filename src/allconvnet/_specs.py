@@ -1,0 +1,224 @@
+"""The nets of the paper as one table of layer rows.
+
+A net is data: rows of `Conv`, `MaxPool` and `Dropout`, interpreted by one loop in `models.py`. The twelve CIFAR nets of
+the paper's Tables 1 and 2 come from three bases and one pure function, `derive`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from allconvnet._errors import listed, message
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution with bias, followed by `activation` ("relu", "leaky_relu" or None)."""
+
+    filters: int
+    kernel: int
+    stride: int = 1
+    padding: str = "same"
+    activation: str | None = "relu"
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """3x3 max pooling, stride 2."""
+
+    kernel: int = 3
+    stride: int = 2
+    padding: str = "same"
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Where the paper drops units while training; built only on request."""
+
+    rate: float
+
+
+Row = Conv | MaxPool | Dropout
+
+# Mean and standard deviation by which raw RGB pixels, 0..255, are normalised: those of the data set's training images.
+NORMALIZATION = {
+    "cifar10": ((125.307, 122.950, 113.865), (62.993, 62.089, 66.705)),
+    "imagenet": ((123.675, 116.280, 103.530), (58.395, 57.120, 57.375)),
+    "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One net.
+
+    Attributes:
+        layers: all rows below the class convolution.
+        classes: filters of the 1x1 class convolution that follows `layers`.
+        side: height and width of the images the net was designed for, in pixels.
+        params: trained parameters at `classes` classes; the paper's layer list, to the unit.
+        paper_error: top-1 error in the paper, percent (None: the net is not in its tables).
+        note: one line for the docs.
+        normalization: key of `NORMALIZATION`, what a net without weights does to its pixels.
+    """
+
+    layers: tuple[Row, ...]
+    classes: int
+    side: int
+    params: int
+    paper_error: float | None
+    note: str
+    normalization: str = "cifar10"
+
+    def feature_side(self, side: int) -> int:
+        """Side of the last feature map for a square image of `side` pixels; 0 or less: the image is too small."""
+        for row in self.layers:
+            if not isinstance(row, Dropout):
+                if row.padding == "same":
+                    side = -(-side // row.stride)
+                elif side < row.kernel:
+                    return 0
+                else:
+                    side = (side - row.kernel) // row.stride + 1
+        return side
+
+    @property
+    def min_side(self) -> int:
+        """Side of the smallest image the net can take, in pixels."""
+        return next(side for side in range(1, self.side + 1) if self.feature_side(side) > 0)
+
+
+_BASES: dict[str, tuple[Row, ...]] = {
+    "a": (Conv(96, 5), MaxPool(), Conv(192, 5), MaxPool()),
+    "b": (Conv(96, 5), Conv(96, 1), MaxPool(), Conv(192, 5), Conv(192, 1), MaxPool()),
+    "c": (Conv(96, 3), Conv(96, 3), MaxPool(), Conv(192, 3), Conv(192, 3), MaxPool()),
+}
+# The 3x3 is valid, the one reading of the paper in which the class convolution averages over 6x6: 32, 16, 8, 6.
+_HEAD: tuple[Row, ...] = (Conv(192, 3, padding="valid"), Conv(192, 1))
+
+
+def derive(base: tuple[Row, ...], family: str) -> tuple[Row, ...]:
+    """Rows of a CIFAR net: what the family puts in place of each max pooling of the base (section 2 of the paper).
+
+    Dropout of 20 % stands on the input, of 50 % after each pooling or what replaces it.
+    """
+    rows: list[Row] = [Dropout(0.2)]
+    for row in base:
+        if isinstance(row, Conv):
+            before = row
+            rows.append(row)
+            continue
+        match family:
+            case "model":
+                rows.append(row)
+            case "strided_cnn":
+                rows[-1] = replace(before, stride=2)
+            case "convpool_cnn":
+                rows += [Conv(before.filters, 3), row]
+            case "all_cnn":
+                rows.append(Conv(before.filters, 3, stride=2))
+        rows.append(Dropout(0.5))
+    return (*rows, *_HEAD)
+
+
+# (family, base): parameters at 10 classes, error in percent without augmentation (Table 3).
+_CIFAR = {
+    ("model", "a"): (839_242, 12.47),
+    ("model", "b"): (885_610, 10.20),
+    ("model", "c"): (954_730, 9.74),
+    ("strided_cnn", "a"): (839_242, 13.46),
+    ("strided_cnn", "b"): (885_610, 10.98),
+    ("strided_cnn", "c"): (954_730, 10.19),
+    ("convpool_cnn", "a"): (1_254_250, 10.21),
+    ("convpool_cnn", "b"): (1_300_618, 9.33),
+    ("convpool_cnn", "c"): (1_369_738, 9.31),
+    ("all_cnn", "a"): (1_254_250, 10.30),
+    ("all_cnn", "b"): (1_300_618, 9.10),
+    ("all_cnn", "c"): (1_369_738, 9.08),
+}
+_FAMILY_NOTES = {
+    "model": "base {0} with max pooling",
+    "strided_cnn": "base {0}, each max pooling dropped and the convolution before it given stride 2",
+    "convpool_cnn": "base {0} with one more 3x3 convolution before each max pooling",
+    "all_cnn": "base {0}, each max pooling replaced by a 3x3 convolution of stride 2",
+}
+
+
+def _large() -> tuple[Row, ...]:
+    # LeakyReLU's slope of 1/3 (in models.py) is Graham's, after whose DeepCNet the net was made: an assumption.
+    rows: list[Row] = []
+    for group, filters in enumerate((320, 640, 960, 1280, 1600)):
+        for stride in (1, 1, 2):
+            rows.append(Conv(filters, 2, stride, "valid", "leaky_relu"))
+            if group > 0 and stride == 1:
+                rows.append(Dropout(group / 10))
+    return (
+        *rows,
+        Conv(1920, 2, 1, "valid", "leaky_relu"),
+        Dropout(0.5),
+        Conv(1920, 1, 1, "valid", "leaky_relu"),
+        Dropout(0.5),
+    )
+
+
+def _imagenet() -> tuple[Row, ...]:
+    rows: list[Row] = []
+    for filters, kernel, stride in ((96, 11, 4), (256, 5, 1), (384, 3, 1)):
+        rows += [Conv(filters, kernel, stride), Conv(filters, 1), Conv(filters, 3, 2, "valid")]
+    return (*rows, Dropout(0.5), Conv(1024, 3), Conv(1024, 1))
+
+
+def _ancestor() -> tuple[Row, ...]:
+    rows: list[Row] = []
+    for filters in (96, 192):
+        rows += [Conv(filters, 3), Conv(filters, 3), Conv(filters, 3, stride=2, activation=None), Dropout(0.5)]
+    return (*rows, Conv(192, 3), Conv(192, 1))
+
+
+SPECS: dict[str, Spec] = {
+    **{
+        f"{family}_{base}": Spec(
+            derive(_BASES[base], family), 10, 32, params, error, _FAMILY_NOTES[family].format(base.upper())
+        )
+        for (family, base), (params, error) in _CIFAR.items()
+    },
+    "all_cnn_large": Spec(
+        _large(),
+        10,
+        126,
+        77_455_690,
+        4.41,
+        "2x2 convolutions on 126x126 images, LeakyReLU of slope 1/3 (our assumption)",
+    ),
+    "all_cnn_b_imagenet": Spec(_imagenet(), 1000, 224, 9_372_840, 41.2, "ALL-CNN-B scaled up for ImageNet", "imagenet"),
+    "all_conv_keras": Spec(
+        _ancestor(),
+        10,
+        32,
+        1_369_738,
+        None,
+        "All-CNN-Keras: same padding throughout, no ReLU after the strided convolutions",
+        "unit",
+    ),
+}
+
+
+def list_variants() -> list[str]:
+    """Names of all nets, as `AllConvNet(variant=...)` takes them.
+
+    Returns:
+        Fifteen names, in the order of the table.
+
+    Example:
+        >>> import allconvnet
+        >>> allconvnet.list_variants()[-3:]
+        ['all_cnn_large', 'all_cnn_b_imagenet', 'all_conv_keras']
+    """
+    return list(SPECS)
+
+
+def get_spec(variant: str) -> Spec:
+    """The row of `variant`; ValueError lists the names that exist."""
+    if variant not in SPECS:
+        raise ValueError(message("Unknown variant", received=f"variant={variant!r}", allowed=listed(SPECS)))
+    return SPECS[variant]

@@ -1,0 +1,194 @@
+"""The published weights as one table; what fetches them is in `_fetch.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from allconvnet._errors import listed, message
+from allconvnet._specs import NORMALIZATION, get_spec
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+# The data sets behind the tags; NORMALIZATION has a row for each.
+_CLASS_NAMES = {"cifar10": CIFAR10_CLASSES}
+
+JPEG_NOTE = "18 of the 10,000 test images were available only as JPEG decodes, which moves top-1 by 0.18 points at most"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published file of weights. A published tag never changes.
+
+    Attributes:
+        variant: the net, a name of `list_variants()`.
+        tag: data set and version, such as "cifar10_v1"; "cifar10" means the newest.
+        sha256: of the file, hexadecimal.
+        size: of the file, bytes.
+        params: parameters of the net.
+        top1: accuracy in percent, single crop, no test-time augmentation.
+        split: the images on which `top1` was measured.
+        images: their number.
+        recipe: name of the training recipe.
+        epochs: passes over the training images.
+        cost: the same in epochs of full-size images, by multiplications.
+        seed: of the training run.
+        versions: what trained it.
+        license: of the file.
+        notes: what else to know about `top1`.
+    """
+
+    variant: str
+    tag: str
+    sha256: str
+    size: int
+    params: int
+    top1: float
+    split: str
+    images: int
+    recipe: str
+    epochs: int
+    cost: float
+    seed: int
+    versions: str
+    license: str = "MIT"
+    notes: str = JPEG_NOTE
+
+    @property
+    def name(self) -> str:
+        """As `fetch_weights` takes it: variant, dot, tag."""
+        return f"{self.variant}.{self.tag}"
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return f"{self.name}.weights.h5"
+
+    @property
+    def dataset(self) -> str:
+        """The data set behind the tag."""
+        return self.tag.rpartition("_v")[0]
+
+    @property
+    def version(self) -> int:
+        """The number at the end of the tag."""
+        return int(self.tag.rpartition("_v")[2])
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Subtracted from each RGB channel, on the scale 0..255."""
+        return NORMALIZATION[self.dataset][0]
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """By which each RGB channel is divided, on the scale 0..255."""
+        return NORMALIZATION[self.dataset][1]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return _CLASS_NAMES[self.dataset]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images it was trained for."""
+        side = get_spec(self.variant).side
+        return side, side, 3
+
+
+_TABLE = [
+    Weights(
+        variant="all_cnn_c",
+        tag="cifar10_v1",
+        sha256="0" * 64,
+        size=0,
+        params=1_369_738,
+        top1=0.0,
+        split="CIFAR-10 test",
+        images=10_000,
+        recipe="best",
+        epochs=9,
+        cost=6.4,
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, float32",
+    ),
+]
+WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
+
+
+def list_weights(variant: str | None = None) -> list[str]:
+    """Names of all published weights, as `fetch_weights` and `weights_info` take them.
+
+    Args:
+        variant: only those of this net.
+
+    Returns:
+        Names of the form `variant.tag`; the tag alone goes to `AllConvNet(variant, weights=tag)`.
+
+    Raises:
+        ValueError: `variant` is not a net.
+
+    Example:
+        >>> import allconvnet
+        >>> allconvnet.list_weights("all_cnn_c")
+        ['all_cnn_c.cifar10_v1']
+    """
+    if variant is not None:
+        get_spec(variant)
+    return [name for name, record in WEIGHTS.items() if variant in (None, record.variant)]
+
+
+def weights_info(name: str) -> Weights:
+    """The record of published weights: size, hash, accuracy, recipe, licence.
+
+    Args:
+        name: `variant.tag`, where the tag may leave out its version: "all_cnn_c.cifar10".
+
+    Returns:
+        A frozen record; without a version, the newest's.
+
+    Raises:
+        ValueError: there are no such weights.
+
+    Example:
+        >>> import allconvnet
+        >>> allconvnet.weights_info("all_cnn_c.cifar10").params
+        1369738
+    """
+    if name in WEIGHTS:
+        return WEIGHTS[name]
+    versions = [record for record in WEIGHTS.values() if name == f"{record.variant}.{record.dataset}"]
+    if not versions:
+        raise ValueError(
+            message(
+                "There are no published weights of that name",
+                received=repr(name),
+                allowed=listed(WEIGHTS),
+                next_step="Use weights=None for fresh weights, or a path or URL of your own.",
+            )
+        )
+    return max(versions, key=lambda record: record.version)
+
+
+def _dataset(tag: str) -> str:
+    dataset = tag.rpartition("_v")[0] or tag
+    tags = sorted({record.tag for record in WEIGHTS.values()})
+    if tag not in tags and tag not in _CLASS_NAMES:
+        raise ValueError(
+            message("Unknown weights", received=f"weights={tag!r}", allowed=listed([*_CLASS_NAMES, *tags]))
+        )
+    return dataset
+
+
+def normalization(tag: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation behind a tag; ValueError lists the tags."""
+    return NORMALIZATION[_dataset(tag)]
+
+
+def class_names(tag: str) -> tuple[str, ...]:
+    """Class names behind a tag; ValueError lists the tags."""
+    return _CLASS_NAMES[_dataset(tag)]

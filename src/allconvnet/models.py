@@ -1,0 +1,448 @@
+"""One loop that turns a row of the table into a `keras.Model`, and what fills it with weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+from keras import layers
+
+from allconvnet._errors import listed, message
+from allconvnet._fetch import fetch_url, fetch_weights
+from allconvnet._files import replacing
+from allconvnet._specs import NORMALIZATION, Conv, Dropout, MaxPool, Spec, get_spec
+from allconvnet._weights import list_weights, weights_info
+
+__all__ = ["AllConvNet", "fold_batch_norm", "save_weights"]
+
+# Graham's; the paper's is not known.
+LEAKY_SLOPE = 1 / 3
+_POOLING = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
+    variant: str = "all_cnn_c",
+    *,
+    weights: str | os.PathLike[str] | None = "cifar10",
+    include_top: bool = True,
+    classes: int | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classifier_activation: str | None = "softmax",
+    include_preprocessing: bool = True,
+    class_relu: bool = False,
+    dropout: bool = False,
+    name: str | None = None,
+) -> keras.Model:
+    """A net of "Striving for Simplicity: The All Convolutional Net" (arXiv:1412.6806), Tables 1, 2 and 5.
+
+    The model takes raw RGB pixels, 0..255 of any dtype, and normalises them itself. Layers are named `images`,
+    `normalization`, `conv1`, `relu1`, ... (`pool1`, `dropout1`, `leaky_relu1` where the net has them), `class_conv`,
+    `logits` (the global average) and `predictions`. At inference it consists of built-in Keras layers alone, so that a
+    saved `.keras` file loads where allconvnet is not installed.
+
+    Args:
+        variant: a name of `list_variants()`.
+        weights: a published tag ("cifar10" means the newest version, "cifar10_v1" exactly that), None for fresh
+            weights, a path, or a URL that ends in `#sha256=` and 64 hexadecimal digits. A file written by
+            `save_weights` must be of the same variant; a Keras file without these attributes (`.weights.h5`, or
+            `.h5`/`.hdf5` of Keras 1 and 2) is taken for the variant you name, every shape checked.
+        include_top: whether the class convolution and the global average are there; without them the model returns
+            the last feature map, or what `pooling` makes of it.
+        classes: number of classes; None means that of the weights, else of the variant. Another number than the
+            weights' gives a fresh class convolution on the pretrained body.
+        input_shape: `(height, width, channels)`; None means the size the net was designed for. Height and width may
+            be None (any size); one channel is repeated to three inside the model.
+        pooling: None, "avg" or "max": global pooling of the feature map, only with `include_top=False`.
+        classifier_activation: "softmax", or None for logits; any name of a Keras activation.
+        include_preprocessing: False leaves normalisation to you (`preprocess_input`).
+        class_relu: the paper's ReLU on the class convolution. Off by default: it can leave a class without gradient
+            for good, and many reproductions got stuck at 10 % with it.
+        dropout: whether the paper's dropout layers are there; they act in training only.
+        name: name of the model; None means the variant's.
+
+    Returns:
+        A functional `keras.Model`: `[N, height, width, channels]` in; float32 `[N, classes]` out, or with
+        `include_top=False` the feature map `[N, h, w, filters]` (`[N, filters]` with `pooling`).
+
+    Raises:
+        ValueError: an argument is not one of those above, there are no such weights, or a file does not fit.
+        OSError: a download failed, or the file cannot be read.
+
+    Example:
+        >>> import allconvnet
+        >>> model = allconvnet.AllConvNet("all_cnn_c", weights="cifar10")
+        >>> model.count_params()
+        1369738
+    """
+    spec = get_spec(variant)
+    input_shape = _check_input_shape(spec, variant, input_shape)
+    _check_arguments(include_top, classes, pooling)
+    loaded = None if weights is None else _read_weights(_resolve(variant, weights), variant)
+    if include_top and classes is None:
+        classes = loaded.classes if loaded else spec.classes
+    mean, std = loaded.normalization if loaded else NORMALIZATION[spec.normalization]
+    model = build(
+        spec,
+        normalization=(mean, std) if include_preprocessing else None,
+        input_shape=input_shape,
+        classes=classes if include_top else None,
+        classifier_activation=classifier_activation,
+        class_relu=class_relu,
+        pooling=pooling,
+        dropout=dropout,
+        name=name or variant,
+    )
+    if loaded:
+        _fill(model, loaded)
+    return model
+
+
+def _check_input_shape(spec: Spec, variant: str, input_shape) -> tuple[int | None, int | None, int]:
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            message(
+                "These nets are built with channels last",
+                received=f"image_data_format={keras.config.image_data_format()!r}",
+                allowed="'channels_last'",
+                next_step='Call keras.config.set_image_data_format("channels_last") first.',
+            )
+        )
+    if input_shape is None:
+        return spec.side, spec.side, 3
+    smallest = spec.min_side
+    shape = tuple(input_shape)
+    if (
+        len(shape) != 3
+        or shape[2] not in (1, 3)
+        or not all(side is None or (isinstance(side, int) and side >= smallest) for side in shape[:2])
+    ):
+        raise ValueError(
+            message(
+                f"{variant} cannot take images of this shape",
+                received=f"input_shape={input_shape!r}",
+                allowed=f"(height, width, channels) with sides of at least {smallest} or None, and 3 channels or 1",
+            )
+        )
+    return shape
+
+
+def _check_arguments(include_top: bool, classes: int | None, pooling: str | None) -> None:
+    if pooling not in (None, *_POOLING):
+        raise ValueError(message("Unknown pooling", received=f"pooling={pooling!r}", allowed=listed([None, *_POOLING])))
+    if include_top and pooling:
+        raise ValueError(
+            message(
+                "The top has its own global average",
+                received=f"include_top=True, pooling={pooling!r}",
+                next_step="Use include_top=False to pool the feature map.",
+            )
+        )
+    if classes is not None and (not isinstance(classes, int) or classes < 1):
+        raise ValueError(
+            message("There must be a class", received=f"classes={classes!r}", allowed="1 or more, or None")
+        )
+    if classes is not None and not include_top:
+        raise ValueError(
+            message(
+                "Without its top the net has no classes",
+                received=f"include_top=False, classes={classes!r}",
+                next_step="Leave classes out, or use include_top=True.",
+            )
+        )
+
+
+def build(
+    spec: Spec,
+    *,
+    normalization: Normalization | None,
+    input_shape: tuple[int | None, int | None, int],
+    classes: int | None,
+    classifier_activation: str | None = "softmax",
+    class_relu: bool = False,
+    pooling: str | None = None,
+    dropout: bool = False,
+    batch_norm: bool = False,
+    dtype: str | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """The net of `spec` as a functional model with fresh weights.
+
+    `normalization=None` leaves it out, `classes=None` the top. `batch_norm` puts batch normalisation between each
+    convolution and its activation, as training does; `fold_batch_norm` takes it out again.
+    """
+    counts: dict[str, int] = {}
+
+    def numbered(kind: str) -> dict:
+        counts[kind] = counts.get(kind, 0) + 1
+        return {"name": f"{kind}{counts[kind]}", "dtype": dtype}
+
+    images = x = keras.Input(input_shape, name="images")
+    if input_shape[-1] == 1:
+        x = layers.Concatenate(name="gray_to_rgb", dtype="float32")([x, x, x])
+    if normalization:
+        mean, std = normalization
+        # In float32 whatever the policy: bfloat16 has 8 bits of mantissa.
+        variance = [s * s for s in std]
+        x = layers.Normalization(mean=list(mean), variance=variance, name="normalization", dtype="float32")(x)
+    for row in spec.layers:
+        if isinstance(row, Dropout):
+            if dropout:
+                x = layers.Dropout(row.rate, **numbered("dropout"))(x)
+        elif isinstance(row, MaxPool):
+            x = layers.MaxPooling2D(row.kernel, row.stride, row.padding, **numbered("pool"))(x)
+        else:
+            x = _convolution(x, row, batch_norm, numbered)
+    if classes is None:
+        if pooling:
+            x = _POOLING[pooling](name=f"{pooling}_pool", dtype=dtype)(x)
+        return keras.Model(images, x, name=name)
+    # Small, so that training starts from even scores.
+    initializer = keras.initializers.RandomNormal(stddev=0.01)
+    x = layers.Conv2D(classes, 1, kernel_initializer=initializer, name="class_conv", dtype=dtype)(x)
+    if class_relu:
+        x = layers.ReLU(name="class_relu", dtype=dtype)(x)
+    x = layers.GlobalAveragePooling2D(name="logits", dtype="float32")(x)
+    if classifier_activation not in (None, "linear"):
+        x = layers.Activation(classifier_activation, name="predictions", dtype="float32")(x)
+    return keras.Model(images, x, name=name)
+
+
+def _convolution(x, row: Conv, batch_norm: bool, numbered):
+    x = layers.Conv2D(
+        row.filters,
+        row.kernel,
+        row.stride,
+        row.padding,
+        use_bias=not batch_norm,
+        kernel_initializer="he_normal",
+        **numbered("conv"),
+    )(x)
+    if batch_norm:
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **numbered("bn"))(x)
+    if row.activation == "relu":
+        x = layers.ReLU(**numbered("relu"))(x)
+    elif row.activation == "leaky_relu":
+        x = layers.LeakyReLU(LEAKY_SLOPE, **numbered("leaky_relu"))(x)
+    return x
+
+
+def _convolutions(model: keras.Model) -> list[layers.Conv2D]:
+    return [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
+
+
+def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
+    """Writes the weights of a net with batch normalisation into the same net without it.
+
+    Args:
+        trained: as `fit_cifar10` trains it, each convolution followed by batch normalisation.
+        plain: the net of the paper, from `AllConvNet(variant, weights=None)`; overwritten. In inference both return
+            the same logits up to rounding.
+
+    Raises:
+        ValueError: the two are not the same net.
+
+    Example:
+        >>> net = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
+        >>> fold_batch_norm(net, keras.models.clone_model(net))
+    """
+    names = [[layer.name for layer in _convolutions(model)] for model in (trained, plain)]
+    if names[0] != names[1]:
+        raise ValueError(
+            message("The nets differ", received=f"convolutions {names[0]} and {names[1]}", allowed="the same")
+        )
+    for layer in _convolutions(plain):
+        source = trained.get_layer(layer.name)
+        if source.use_bias:
+            layer.set_weights(source.get_weights())
+            continue
+        norm = trained.get_layer(layer.name.replace("conv", "bn"))
+        # In float64, so that folding itself rounds only once.
+        gamma, beta, mean, variance = (weight.astype("float64") for weight in norm.get_weights())
+        scale = gamma / np.sqrt(variance + norm.epsilon)
+        layer.set_weights([source.get_weights()[0] * scale, beta - mean * scale])
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a weights file holds: `(kernel, bias)` of each convolution, in order."""
+
+    path: Path
+    convolutions: list[tuple[np.ndarray, np.ndarray]]
+    normalization: Normalization
+
+    @property
+    def classes(self) -> int:
+        return len(self.convolutions[-1][1])
+
+
+def _resolve(variant: str, weights: str | os.PathLike[str]) -> Path:
+    """The local, verified file behind `weights`."""
+    if isinstance(weights, os.PathLike):
+        return Path(weights)
+    if not isinstance(weights, str):
+        raise ValueError(
+            message("Unknown weights", received=f"weights={weights!r}", allowed="a tag, None, a path or a URL")
+        )
+    if "://" in weights:
+        return fetch_url(weights)
+    if weights.endswith((".h5", ".hdf5")):
+        return Path(weights)
+    try:
+        record = weights_info(f"{variant}.{weights}")
+    except ValueError:
+        there = listed(list_weights(variant)) if list_weights(variant) else "none"
+        raise ValueError(
+            message(
+                f"There are no published weights {weights!r} for {variant!r}",
+                received=f"weights={weights!r}",
+                allowed=f"for this net {there}; in all {listed(list_weights())}",
+                next_step="Use weights=None for fresh weights, or a path (.h5) or URL of your own.",
+            )
+        ) from None
+    return fetch_weights(record.name)
+
+
+def _read_weights(path: Path, variant: str) -> _Loaded:
+    spec = get_spec(variant)
+    if not path.is_file():
+        raise FileNotFoundError(message("There is no such weights file", received=f"weights={str(path)!r}"))
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(
+            message(
+                "This is not an HDF5 file", received=f"weights={str(path)!r} ({error})", allowed=".h5 files of Keras"
+            )
+        ) from None
+    with file:
+        found = file.attrs.get("variant", variant)
+        if found != variant:
+            raise ValueError(
+                message(
+                    "The weights are those of another net",
+                    received=f"a file of {found!r} for variant={variant!r}",
+                    allowed=f"a file of {variant!r}",
+                    next_step=f"Use AllConvNet({found!r}, weights={str(path)!r}).",
+                )
+            )
+        normalization = NORMALIZATION[spec.normalization]
+        if "mean" in file.attrs:
+            normalization = tuple(file.attrs["mean"].tolist()), tuple(file.attrs["std"].tolist())
+        convolutions = _legacy(file) if "layer_names" in file.attrs or "model_weights" in file else _current(file)
+    expected = _kernel_shapes(spec, classes=convolutions[-1][0].shape[-1] if convolutions else spec.classes)
+    shapes = [kernel.shape for kernel, _ in convolutions]
+    if shapes != expected:
+        raise ValueError(
+            message(
+                f"The file does not hold the weights of {variant!r}",
+                received=f"kernels {shapes} in {str(path)!r}",
+                allowed=f"kernels {expected}",
+                next_step="Name the variant that the file was made with.",
+            )
+        )
+    return _Loaded(path, convolutions, normalization)
+
+
+def _kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
+    shapes, channels = [], 3
+    for row in (*spec.layers, Conv(classes, 1)):
+        if isinstance(row, Conv):
+            shapes.append((row.kernel, row.kernel, channels, row.filters))
+            channels = row.filters
+    return shapes
+
+
+def _current(file: h5py.File) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Keras 3: `layers/conv2d`, `layers/conv2d_1`, ..., each with `vars/0` and `vars/1`."""
+    pairs = []
+    while (key := f"layers/conv2d{f'_{len(pairs)}' if pairs else ''}/vars") in file:
+        if list(file[key]) != ["0", "1"]:
+            break
+        pairs.append((file[f"{key}/0"][()], file[f"{key}/1"][()]))
+    return pairs
+
+
+def _legacy(file: h5py.File) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Keras 1 and 2: `layer_names` in order, in each layer `weight_names` in order; whole models one level deeper."""
+    root = file.get("model_weights", file)
+    text = [name.decode() if isinstance(name, bytes) else name for name in root.attrs["layer_names"]]
+    arrays = [[root[layer][name][()] for name in root[layer].attrs["weight_names"]] for layer in text]
+    return [tuple(pair) for pair in arrays if len(pair) == 2 and pair[0].ndim == 4]
+
+
+def _fill(model: keras.Model, loaded: _Loaded) -> None:
+    for layer, (kernel, bias) in zip(_convolutions(model), loaded.convolutions, strict=False):
+        # The class convolution keeps its fresh weights when another number of classes was asked for.
+        if layer.name != "class_conv" or layer.filters == loaded.classes:
+            layer.kernel.assign(kernel)
+            layer.bias.assign(bias)
+
+
+def save_weights(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    variant: str,
+    class_names: Sequence[str],
+    dtype: str = "float16",
+) -> None:
+    """Writes a weights file that says what it is: for `AllConvNet(variant, weights=path)` and for Keras itself.
+
+    The layout is that of `model.save_weights("x.weights.h5")`; HDF5 attributes add the variant, the normalisation
+    constants and the class names. The file is whole or not there.
+
+    Args:
+        model: from `AllConvNet`, with its top and its preprocessing.
+        path: of the file, ending in `.weights.h5`.
+        variant: the net that `model` is.
+        class_names: one name for each class, in the order of the logits.
+        dtype: "float16" (half the size; moves logits by about 1e-3) or "float32".
+
+    Raises:
+        ValueError: the model is not that net, the names do not fit, or the path does not end in `.weights.h5`.
+
+    Example:
+        >>> import allconvnet
+        >>> model = allconvnet.AllConvNet("all_cnn_c", weights=None, classes=2)
+        >>> allconvnet.save_weights(model, "pets.weights.h5", variant="all_cnn_c", class_names=["cat", "dog"])
+    """
+    if not str(path).endswith(".weights.h5"):
+        raise ValueError(message("Unknown file type", received=f"path={str(path)!r}", allowed="'....weights.h5'"))
+    if dtype not in ("float16", "float32"):
+        raise ValueError(message("Unknown dtype", received=f"dtype={dtype!r}", allowed="'float16' or 'float32'"))
+    convolutions = _convolutions(model)
+    shapes = [tuple(layer.kernel.shape) for layer in convolutions]
+    expected = _kernel_shapes(get_spec(variant), len(class_names))
+    if shapes != expected:
+        raise ValueError(
+            message(
+                f"The model is not {variant!r} with {len(class_names)} class names",
+                received=f"kernels {shapes}",
+                allowed=f"kernels {expected}",
+            )
+        )
+    normalization = [layer for layer in model.layers if layer.name == "normalization"]
+    if not normalization:
+        raise ValueError(
+            message(
+                "The model does not normalise its input, so the file could not say how to",
+                received="a model built with include_preprocessing=False",
+                next_step="Build it with include_preprocessing=True.",
+            )
+        )
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for number, layer in enumerate(convolutions):
+            group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
+            for index, values in enumerate(layer.get_weights()):
+                group.create_dataset(str(index), data=values.astype(dtype))
+        file.attrs["variant"] = variant
+        file.attrs["mean"] = np.asarray(normalization[0].input_mean, "float64").ravel()
+        file.attrs["std"] = np.sqrt(np.asarray(normalization[0].input_variance, "float64").ravel())
+        file.attrs["class_names"] = list(class_names)

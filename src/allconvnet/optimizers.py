@@ -1,0 +1,132 @@
+"""Muon for convolution kernels, as a Keras optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import keras
+from keras import ops
+
+__all__ = ["ConvMuon", "LinearWarmupDecay"]
+
+# Newton-Schulz coefficients of Keller Jordan's Muon.
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+@keras.saving.register_keras_serializable("allconvnet")
+class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate that rises linearly from 0 to `peak`, then falls linearly to 0.
+
+    Args:
+        peak: float, the highest rate.
+        total_steps: int, optimizer steps of the whole run.
+        warmup: float in (0, 1), the part of the steps in which the rate rises.
+
+    Example:
+        >>> float(LinearWarmupDecay(0.2, total_steps=100, warmup=0.2)(10))
+        0.1
+    """
+
+    def __init__(self, peak: float, total_steps: int, warmup: float) -> None:
+        self.peak = peak
+        self.total_steps = total_steps
+        self.warmup = warmup
+
+    def __call__(self, step):
+        progress = ops.cast(step, "float32") / self.total_steps
+        return self.peak * ops.clip(ops.minimum(progress / self.warmup, (1 - progress) / (1 - self.warmup)), 0, 1)
+
+    def get_config(self) -> dict:
+        return {"peak": self.peak, "total_steps": self.total_steps, "warmup": self.warmup}
+
+
+@keras.saving.register_keras_serializable("allconvnet")
+class ConvMuon(keras.optimizers.Optimizer):
+    """Muon (orthogonalised momentum) on convolution kernels, SGD with Nesterov momentum on everything else.
+
+    A convolution kernel is seen as a matrix `[out, in * height * width]`. Its Nesterov momentum is brought close to an
+    orthogonal matrix by three Newton-Schulz steps, and the kernel is rescaled to Frobenius norm `sqrt(out)` before
+    each step: batch normalisation follows every such convolution, so its scale is free. `keras.optimizers.Muon`
+    treats 2-D variables only.
+
+    Args:
+        learning_rate: float or schedule, the rate of the orthogonalised updates.
+        momentum: float in [0, 1), of the orthogonalised updates.
+        sgd_ratio: float, the rate of all other variables divided by `learning_rate`.
+        sgd_momentum: float in [0, 1), Nesterov momentum of all other variables.
+        l2: float, L2 gradient on those kernels that SGD treats.
+        exclude: names of layers whose kernel SGD treats.
+
+    Example:
+        >>> optimizer = ConvMuon(0.15, momentum=0.6)
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()])
+        >>> model.compile(optimizer, "mse")
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.15,
+        momentum: float = 0.6,
+        *,
+        sgd_ratio: float = 4 / 3,
+        sgd_momentum: float = 0.9,
+        l2: float = 0.0,
+        exclude: Iterable[str] = (),
+        name: str = "conv_muon",
+        **kwargs,
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum = momentum
+        self.sgd_ratio = sgd_ratio
+        self.sgd_momentum = sgd_momentum
+        self.l2 = l2
+        self.exclude = tuple(exclude)
+
+    def build(self, variables) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self.buffers = [self.add_variable_from_reference(variable, name="momentum") for variable in variables]
+        self._orthogonalised = [
+            len(variable.shape) == 4 and not set(self.exclude) & set(variable.path.split("/")) for variable in variables
+        ]
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        rate = ops.cast(learning_rate, variable.dtype)
+        gradient = ops.cast(gradient, variable.dtype)
+        index = self._get_variable_index(variable)
+        buffer, muon = self.buffers[index], self._orthogonalised[index]
+        momentum = self.momentum if muon else self.sgd_momentum
+        if not muon and self.l2 and len(variable.shape) > 1:
+            gradient = gradient + self.l2 * variable
+        velocity = momentum * buffer + gradient
+        update = gradient + momentum * velocity
+        self.assign(buffer, velocity)
+        if not muon:
+            self.assign_sub(variable, self.sgd_ratio * rate * update)
+            return
+        out = variable.shape[-1]
+        scale = math.sqrt(out) / (ops.norm(ops.reshape(variable, (-1,))) + 1e-7)
+        matrix = _orthogonal(ops.transpose(ops.reshape(update, (-1, out))))
+        self.assign(variable, scale * variable - rate * ops.reshape(ops.transpose(matrix), variable.shape))
+
+    def get_config(self) -> dict:
+        return super().get_config() | {
+            "momentum": self.momentum,
+            "sgd_ratio": self.sgd_ratio,
+            "sgd_momentum": self.sgd_momentum,
+            "l2": self.l2,
+            "exclude": self.exclude,
+        }
+
+
+def _orthogonal(matrix, steps: int = 3):
+    """The matrix with its singular values brought near 1 by Newton-Schulz iteration, float32 `[rows, columns]`."""
+    rows, columns = matrix.shape
+    x = ops.transpose(matrix) if rows > columns else matrix
+    x = x / (ops.norm(ops.reshape(x, (-1,))) + 1e-7)
+    for _ in range(steps):
+        a = ops.matmul(x, ops.transpose(x))
+        x = _A * x + ops.matmul(_B * a + _C * ops.matmul(a, a), x)
+    return ops.transpose(x) if rows > columns else x

@@ -1,0 +1,31 @@
+"""Fixtures; TensorFlow's own chatter is kept off the tests' output."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cifar10():
+    """The real data set, where ALLCONVNET_CIFAR10 says it is."""
+    if not os.environ.get("ALLCONVNET_CIFAR10"):
+        pytest.skip("ALLCONVNET_CIFAR10 is not set to a cifar-10-batches-py folder")
+    from allconvnet import load_cifar10
+
+    return load_cifar10()
+
+
+@pytest.fixture(scope="session")
+def toy_cifar10():
+    """Two splits in CIFAR-10's shape whose label is plain to see: the colour of the image."""
+    random = np.random.default_rng(0)
+
+    def split(count):
+        labels = np.arange(count, dtype="int32") % 10
+        colors = np.stack([labels * 25, 250 - labels * 25, (labels % 2) * 200], axis=-1)
+        return np.clip(colors[:, None, None] + random.normal(0, 8, (count, 32, 32, 3)), 0, 255).astype("uint8"), labels
+
+    return split(40), split(20)

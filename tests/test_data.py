@@ -1,0 +1,92 @@
+"""Reading CIFAR-10: folder, parent folder, archive; and a pickle that tries to run code."""
+
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+
+from allconvnet import load_cifar10
+
+NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+
+
+def write(folder, count=4, **change):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(NAMES):
+        data = np.full((count, 3072), number, np.uint8)
+        data[:, 1024:2048] = 100 + number
+        batch = {b"batch_label": b"x", b"data": data, b"labels": [number] * count} | change
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    return folder
+
+
+def check(splits):
+    (images, labels), (test_images, test_labels) = splits
+    assert images.shape == (20, 32, 32, 3)
+    assert images.dtype == np.uint8
+    assert labels.tolist() == [number for number in range(5) for _ in range(4)]
+    assert test_images.shape == (4, 32, 32, 3)
+    assert test_labels.tolist() == [5] * 4
+    # Channels last: the planes of red and green have become the first two channels.
+    assert (images[..., 0] == labels[:, None, None]).all()
+    assert (images[..., 1] == 100 + labels[:, None, None]).all()
+
+
+def test_folder_parent_and_variable(tmp_path, monkeypatch):
+    folder = write(tmp_path / "cifar-10-batches-py")
+    check(load_cifar10(folder))
+    check(load_cifar10(str(tmp_path)))
+    monkeypatch.setenv("ALLCONVNET_CIFAR10", str(folder))
+    check(load_cifar10())
+
+
+def test_archive(tmp_path):
+    write(tmp_path / "cifar-10-batches-py")
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
+    check(load_cifar10(tmp_path / "cifar-10-python.tar.gz"))
+
+
+class Attack:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({b"labels": Attack()}, r"names (__builtin__|builtins).print, which has no place in a CIFAR batch"),
+        ({b"data": np.zeros((4, 100), np.uint8)}, r"uint8 \(4, 100\).*Allowed: uint8 \[N, 3072\]"),
+        ({b"data": np.zeros((4, 3072))}, r"float64 \(4, 3072\)"),
+        ({b"labels": [10] * 4}, r"labels from 0 to 9"),
+        ({b"labels": [0] * 3}, r"labels \(3,\)"),
+    ],
+)
+def test_bad_batches(tmp_path, capsys, change, match):
+    write(tmp_path, **change)
+    with pytest.raises(ValueError, match=match):
+        load_cifar10(tmp_path)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_truncated_batch(tmp_path):
+    write(tmp_path)
+    (tmp_path / "data_batch_3").write_bytes((tmp_path / "data_batch_3").read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"not a CIFAR-10 batch. Received: 'data_batch_3'"):
+        load_cifar10(tmp_path)
+
+
+def test_missing_batch(tmp_path):
+    write(tmp_path)
+    (tmp_path / "test_batch").unlink()
+    with pytest.raises(FileNotFoundError, match=r"without 'test_batch'.*Set ALLCONVNET_CIFAR10"):
+        load_cifar10(tmp_path)
+
+
+def test_real_data(cifar10):
+    (images, labels), (test_images, test_labels) = cifar10
+    assert images.shape == (50_000, 32, 32, 3)
+    assert test_images.shape == (10_000, 32, 32, 3)
+    assert np.bincount(labels).tolist() == [5000] * 10
+    assert np.bincount(test_labels).tolist() == [1000] * 10

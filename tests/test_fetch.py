@@ -1,0 +1,254 @@
+"""Downloads from a real server on 127.0.0.1 that answers as servers do on bad days."""
+
+import hashlib
+import http.server
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from allconvnet import AllConvNet, _weights, fetch_weights, load_cifar10, save_weights, weights_info
+from allconvnet._fetch import _download, fetch_cifar10, fetch_url
+
+BODY = bytes(range(256)) * 40
+SHA256 = hashlib.sha256(BODY).hexdigest()
+SECRETS = ("hunter2", "t0ken")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body=b"", length=None, **headers):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        self.server.requests.append((self.path, self.headers.get("Authorization")))
+        if path in self.server.files:
+            self.answer(200, self.server.files[path])
+        elif path == "/flaky" and len(self.server.requests) < 3:
+            self.answer(503)
+        elif path == "/flaky":
+            self.answer(200, BODY)
+        elif path == "/down":
+            self.answer(500)
+        elif path == "/truncated":
+            self.answer(200, BODY[:100], length=len(BODY))
+        elif path == "/private":
+            self.answer(200 if self.headers.get("Authorization") else 401, BODY)
+        elif path == "/moved":
+            self.answer(302, Location=f"{self.server.other}/file")
+        elif path == "/drip":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(BODY)))
+            self.end_headers()
+            try:
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    self.wfile.flush()
+                    time.sleep(0.05)
+            except OSError:  # The client has hung up, as it should.
+                pass
+        else:
+            self.answer(404)
+
+
+def serve():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.requests, server.files, server.other = [], {"/file": BODY}, ""
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    return server
+
+
+@pytest.fixture
+def server():
+    server = serve()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("ALLCONVNET_CACHE_DIR", str(folder))
+    for name in ("ALLCONVNET_WEIGHTS_URL", "ALLCONVNET_CIFAR10_URL", "ALLCONVNET_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def test_downloads_once(server, cache):
+    for _ in range(2):
+        path = fetch_url(f"{server.url}/file#sha256={SHA256}")
+        assert path.read_bytes() == BODY
+    assert path.parent == cache
+    assert len(server.requests) == 1
+
+
+def test_damaged_copy_is_replaced(server):
+    url = f"{server.url}/file#sha256={SHA256.upper()}"
+    fetch_url(url).write_bytes(b"damaged")
+    assert fetch_url(url).read_bytes() == BODY
+    assert len(server.requests) == 2
+
+
+def test_wrong_hash_leaves_nothing(server, cache):
+    with pytest.raises(OSError, match=rf"not the file that was asked for.*{SHA256}.*Nothing was kept"):
+        fetch_url(f"{server.url}/file#sha256={'0' * 64}")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "requests", "match"),
+    [
+        ("none", 1, "HTTP status 404 in try 1 of 3"),
+        ("down", 3, "HTTP status 500 in try 3 of 3"),
+        ("truncated", 3, "in try 3 of 3"),
+        ("private", 1, "HTTP status 401"),
+    ],
+)
+def test_failures(server, cache, path, requests, match):
+    with pytest.raises(OSError, match=rf"/{path} could not be downloaded. Received: .*{match}"):
+        _download(f"{server.url}/{path}", SHA256, "x")
+    assert len(server.requests) == requests
+    assert list(cache.iterdir()) == []
+
+
+def test_retries(server):
+    assert _download(f"{server.url}/flaky", SHA256, "x").read_bytes() == BODY
+    assert len(server.requests) == 3
+
+
+def test_no_server(server):
+    url = server.url
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(OSError, match=r"ConnectionError in try 3 of 3.*Check the network"):
+        _download(f"{url}/file", SHA256, "x")
+
+
+def test_total_deadline(server, cache, monkeypatch):
+    monkeypatch.setenv("ALLCONVNET_TIMEOUT", "0.5")
+    started = time.monotonic()
+    with pytest.raises(OSError, match=r"Timeout in try 1 of 3, after 0.5 seconds"):
+        _download(f"{server.url}/drip", SHA256, "x")
+    assert time.monotonic() - started < 2
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
+def test_bad_time_limit(server, monkeypatch, text):
+    monkeypatch.setenv("ALLCONVNET_TIMEOUT", text)
+    with pytest.raises((ValueError, OSError), match=f"Bad time limit. Received: ALLCONVNET_TIMEOUT='{text}'"):
+        _download(f"{server.url}/file", SHA256, "x")
+
+
+def test_credentials_are_used_and_never_shown(server, capfd):
+    address = server.url.replace("http://", "http://user:hunter2@")
+    assert _download(f"{address}/private?token=t0ken", SHA256, "x").read_bytes() == BODY
+    assert server.requests[0][1].startswith("Basic ")
+    assert server.requests[0][0] == "/private?token=t0ken"
+    errors = []
+    for path in ("down", "none", "file"):
+        with pytest.raises(OSError, match=server.url) as caught:
+            _download(f"{address}/{path}?token=t0ken", "0" * 64, "y")
+        errors.append(f"{caught.value!s} {caught.value!r}")
+    with pytest.raises(ValueError, match="must say what the file's hash is") as caught:
+        fetch_url(f"{address}/file?token=t0ken")
+    output = capfd.readouterr()
+    text = "\n".join([*errors, str(caught.value), output.out, output.err])
+    assert not [secret for secret in SECRETS if secret in text]
+    assert "Downloading data" in text  # pooch has logged, so the secrets had their chance.
+
+
+def test_redirect_does_not_forward_credentials(server):
+    other = serve()
+    try:
+        # Another name of the same address is another host.
+        server.other = other.url.replace("127.0.0.1", "localhost")
+        _download(f"{server.url.replace('http://', 'http://user:hunter2@')}/moved", SHA256, "x")
+        assert server.requests[0][1]
+        assert other.requests == [("/file", None)]
+    finally:
+        other.shutdown()
+        other.server_close()
+
+
+def test_at_the_same_time(server):
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: _download(f"{server.url}/file", SHA256, "x"), range(4)))
+    assert {path.read_bytes() for path in paths} == {BODY}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host/x.weights.h5",
+        "https://host/x.weights.h5#sha256=abc",
+        f"ftp://host/x.weights.h5#sha256={SHA256}",
+        f"https:///x.weights.h5#sha256={SHA256}",
+        f"https://host/x.weights.h5#md5={SHA256}",
+    ],
+)
+def test_urls_that_are_refused(url):
+    with pytest.raises(ValueError, match=r"must say what the file's hash is.*Allowed: 'https://host/path/file"):
+        fetch_url(url)
+
+
+def test_folder_that_cannot_be_written(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("ALLCONVNET_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OSError, match=r"cache folder cannot be written.*Set ALLCONVNET_CACHE_DIR"):
+        _download(f"{server.url}/file", SHA256, "x")
+
+
+@pytest.fixture
+def unpackaged(monkeypatch):
+    """A record of weights that do not come with the package."""
+    record = replace(weights_info("all_cnn_c.cifar10"), tag="cifar10_v99", sha256=SHA256, size=len(BODY))
+    monkeypatch.setitem(_weights.WEIGHTS, record.name, record)
+    return record
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_mirror(server, unpackaged, monkeypatch, slash):
+    server.files[f"/zoo/{unpackaged.file}"] = BODY
+    monkeypatch.setenv("ALLCONVNET_WEIGHTS_URL", f"{server.url}/zoo{slash}")
+    path = fetch_weights("all_cnn_c.cifar10")
+    assert path.name == unpackaged.file
+    assert path.read_bytes() == BODY
+    monkeypatch.delenv("ALLCONVNET_WEIGHTS_URL")
+    assert fetch_weights(unpackaged.name) == path
+    assert len(server.requests) == 1
+
+
+def test_no_mirror(unpackaged):
+    with pytest.raises(OSError, match=r"do not come with the package.*Set it to the URL of a folder with 'all_cnn_c"):
+        fetch_weights(unpackaged.name)
+
+
+def test_model_from_a_url(server, tmp_path):
+    model = AllConvNet("strided_cnn_c", weights=None, classes=2)
+    save_weights(model, tmp_path / "x.weights.h5", variant="strided_cnn_c", class_names=["cat", "dog"])
+    content = (tmp_path / "x.weights.h5").read_bytes()
+    server.files["/x.weights.h5"] = content
+    url = f"{server.url}/x.weights.h5#sha256={hashlib.sha256(content).hexdigest()}"
+    assert AllConvNet("strided_cnn_c", weights=url).output_shape == (None, 2)
+
+
+def test_archive_is_checked(server, cache, monkeypatch):
+    monkeypatch.delenv("ALLCONVNET_CIFAR10", raising=False)
+    monkeypatch.setenv("ALLCONVNET_CIFAR10_URL", f"{server.url}/file")
+    for function in (fetch_cifar10, load_cifar10):
+        with pytest.raises(OSError, match="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"):
+            function()
+    assert list(cache.iterdir()) == []

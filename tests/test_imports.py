@@ -1,0 +1,113 @@
+"""What may import what, and what `import allconvnet` must not load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import allconvnet
+
+SOURCE = Path(allconvnet.__file__).parent
+# A module imports only from layers to its left.
+LAYERS = [
+    ["_errors", "_files"],
+    ["_specs"],
+    ["_weights"],
+    ["_fetch"],
+    ["data", "preprocessing"],
+    ["models"],
+    ["optimizers", "explain"],
+    ["training"],
+]
+MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
+
+
+def imports(module):
+    """Modules of the package, and all others, that a module imports anywhere in its text."""
+    inside, outside = set(), set()
+    for node in ast.walk(ast.parse((SOURCE / f"{module}.py").read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide their direction"
+            names = [node.module] if node.module != "allconvnet" else [f"allconvnet.{a.name}" for a in node.names]
+        for name in names:
+            package, _, rest = name.partition(".")
+            (inside if package == "allconvnet" else outside).add(
+                rest.split(".")[0] if package == "allconvnet" else package
+            )
+    return inside, outside
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_direction(module):
+    level = next(number for number, layer in enumerate(LAYERS) if module in layer)
+    allowed = {name for layer in LAYERS[:level] for name in layer}
+    assert imports(module)[0] <= allowed
+
+
+@pytest.mark.parametrize("module", [*MODULES, "__init__"])
+def test_no_module_imports_tensorflow(module):
+    assert "tensorflow" not in imports(module)[1]
+
+
+def test_only_fetch_knows_pooch():
+    assert [module for module in MODULES if {"pooch", "requests"} & imports(module)[1]] == ["_fetch"]
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.parametrize("code", ["", "allconvnet.list_variants()", "allconvnet.list_weights()", "dir(allconvnet)"])
+def test_front_door_loads_no_library(code):
+    heavy = "{'keras', 'numpy', 'tensorflow', 'jax', 'cv2', 'h5py', 'pooch', 'requests'}"
+    assert run(f"import sys, allconvnet; {code}; print(*{heavy} & set(sys.modules))") == []
+
+
+def test_images_and_labels_need_no_keras():
+    code = (
+        "import sys, allconvnet; allconvnet.load_images; allconvnet.decode_predictions; print('keras' in sys.modules)"
+    )
+    assert run(code) == ["False"]
+
+
+def test_public_names():
+    assert sorted(allconvnet.__all__) == sorted([*allconvnet._MODULE_OF, "__version__"])
+    assert set(allconvnet.__all__) <= set(dir(allconvnet))
+    for name in allconvnet.__all__:
+        assert getattr(allconvnet, name) is not None
+
+
+@pytest.mark.parametrize("module", sorted(set(allconvnet._MODULE_OF.values())))
+def test_front_door_offers_what_a_module_does(module):
+    home = __import__(f"allconvnet.{module}", fromlist=["x"])
+    offered = {name for name, where in allconvnet._MODULE_OF.items() if where == module}
+    assert offered <= set(vars(home))
+    if not module.startswith("_"):
+        assert offered <= set(home.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in allconvnet.__all__ if name != "__version__"])
+def test_docstrings(name):
+    value = getattr(allconvnet, name)
+    if isinstance(value, tuple | dict):
+        return
+    assert value.__doc__
+    if name != "Weights" and not name.endswith(("Result", "Recipe")):
+        assert "Example:" in value.__doc__
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match=r"no attribute 'AllConvNets'; it has .*AllConvNet"):
+        allconvnet.AllConvNets  # noqa: B018 - the access is the test
+
+
+def test_every_test_of_an_error_says_which():
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises":
+                assert "match" in [keyword.arg for keyword in node.keywords], f"{path.name}:{node.lineno}"

@@ -1,0 +1,376 @@
+"""The builder: every net of the table, its vocabulary, its errors, its weights files."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from allconvnet import AllConvNet, fold_batch_norm, list_variants, list_weights, models, preprocess_input, save_weights
+from allconvnet._specs import NORMALIZATION, SPECS
+
+# 77 million parameters, 310 MB: built once, never run.
+VARIANTS = [variant for variant in list_variants() if variant != "all_cnn_large"]
+CIFAR = [variant for variant in VARIANTS if SPECS[variant].side == 32]
+RANDOM = np.random.default_rng(0)
+
+
+def pixels(side=32, count=2, channels=3):
+    return RANDOM.integers(0, 256, (count, side, side, channels), dtype="uint8")
+
+
+def run(model, images):
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+@pytest.mark.parametrize("variant", list_variants())
+def test_parameters_and_shapes(variant):
+    spec = SPECS[variant]
+    model = AllConvNet(variant, weights=None)
+    assert model.count_params() == spec.params
+    assert model.input_shape == (None, spec.side, spec.side, 3)
+    assert model.output_shape == (None, spec.classes)
+    side = spec.feature_side(spec.side)
+    assert model.get_layer("class_conv").output.shape == (None, side, side, spec.classes)
+    assert model.name == variant
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_smallest_image(variant):
+    side = SPECS[variant].min_side
+    model = AllConvNet(variant, weights=None, input_shape=(side, side, 3), classes=3)
+    scores = run(model, pixels(side))
+    assert scores.shape == (2, 3)
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+    if side > 1:
+        with pytest.raises(ValueError, match=rf"sides of at least {side} or None"):
+            AllConvNet(variant, weights=None, input_shape=(side - 1, side, 3))
+
+
+def test_any_size_and_uneven_sizes():
+    model = AllConvNet(weights=None, input_shape=(None, None, 3))
+    assert run(model, pixels(32)).shape == run(model, pixels(47)).shape == (2, 10)
+    assert run(model, pixels(64)[:, :33]).shape == (2, 10)
+
+
+def test_one_channel_is_repeated():
+    gray = AllConvNet(weights=None, input_shape=(32, 32, 1))
+    color = AllConvNet(weights=None)
+    color.set_weights(gray.get_weights())
+    images = pixels(channels=1)
+    np.testing.assert_allclose(run(gray, images), run(color, np.repeat(images, 3, axis=-1)), atol=1e-6)
+    assert gray.count_params() == color.count_params()
+
+
+@pytest.mark.parametrize(("pooling", "shape"), [(None, (2, 6, 6, 192)), ("avg", (2, 192)), ("max", (2, 192))])
+def test_without_top(pooling, shape):
+    assert run(AllConvNet(weights=None, include_top=False, pooling=pooling), pixels()).shape == shape
+
+
+def test_features_are_what_the_top_sees():
+    model = AllConvNet(weights=None)
+    body = AllConvNet(weights=None, include_top=False)
+    body.set_weights(model.get_weights()[:-2])
+    features = keras.Model(model.input, model.get_layer("relu8").output)
+    images = pixels()
+    np.testing.assert_allclose(run(body, images), run(features, images), atol=1e-5)
+
+
+def test_logits():
+    probabilities = AllConvNet(weights=None)
+    logits = AllConvNet(weights=None, classifier_activation=None)
+    logits.set_weights(probabilities.get_weights())
+    images = pixels()
+    exponentials = np.exp(run(logits, images))
+    np.testing.assert_allclose(
+        run(probabilities, images), exponentials / exponentials.sum(axis=1, keepdims=True), atol=1e-5
+    )
+
+
+def test_relu_on_the_class_convolution_is_an_option():
+    plain = AllConvNet(weights=None, classifier_activation=None)
+    paper = AllConvNet(weights=None, classifier_activation=None, class_relu=True)
+    assert "class_relu" in [layer.name for layer in paper.layers]
+    assert "class_relu" not in [layer.name for layer in plain.layers]
+    paper.set_weights(plain.get_weights())
+    paper.get_layer("class_conv").bias.assign(np.full(10, -100.0))
+    assert (run(paper, pixels()) == 0).all()
+
+
+@pytest.mark.parametrize("variant", CIFAR)
+def test_dropout_acts_in_training_only(variant):
+    model = AllConvNet(variant, weights=None, dropout=True)
+    rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert rates == ([0.5, 0.5] if variant == "all_conv_keras" else [0.2, 0.5, 0.5])
+    plain = AllConvNet(variant, weights=None)
+    plain.set_weights(model.get_weights())
+    images = pixels()
+    np.testing.assert_allclose(run(model, images), run(plain, images), atol=1e-6)
+
+
+def test_large_net_drops_more_and_more():
+    layers = models.get_spec("all_cnn_large").layers
+    rates = [row.rate for row in layers if isinstance(row, models.Dropout)]
+    assert rates == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5])
+
+
+def test_preprocessing_inside_equals_outside():
+    inside = AllConvNet(weights=None)
+    bare = AllConvNet(weights=None, include_preprocessing=False)
+    bare.set_weights(inside.get_weights())
+    images = pixels()
+    np.testing.assert_allclose(run(inside, images), run(bare, preprocess_input(images)), atol=1e-5)
+    assert "normalization" not in [layer.name for layer in bare.layers]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64"])
+def test_pixels_of_any_dtype(dtype):
+    model = AllConvNet(weights=None)
+    images = pixels()
+    np.testing.assert_allclose(
+        model.predict(images.astype(dtype), verbose=0), model.predict(images, verbose=0), atol=1e-6
+    )
+
+
+def test_layer_names():
+    names = [layer.name for layer in AllConvNet(weights=None).layers]
+    body = [name for number in range(1, 9) for name in (f"conv{number}", f"relu{number}")]
+    assert names == ["images", "normalization", *body, "class_conv", "logits", "predictions"]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_keeps_a_float32_softmax(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = AllConvNet(weights=None)
+        assert model.get_layer("conv1").compute_dtype == policy.removeprefix("mixed_")
+        scores = run(model, pixels())
+        assert scores.dtype == "float32"
+        np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_channels_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match=r"channels last. Received: image_data_format='channels_first'"):
+            AllConvNet(weights=None)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"variant": "resnet"}, r"Unknown variant. Received: variant='resnet'"),
+        ({"weights": "imagenet"}, r"no published weights 'imagenet' for 'all_cnn_c'.*Use weights=None"),
+        ({"variant": "model_a"}, r"no published weights 'cifar10' for 'model_a'.*for this net none; in all 'all_cnn_c"),
+        ({"weights": 3}, r"Unknown weights. Received: weights=3"),
+        ({"weights": "http://127.0.0.1/x.weights.h5"}, r"sha256"),
+        ({"weights": None, "pooling": "avg"}, r"its own global average. Received: include_top=True, pooling='avg'"),
+        ({"weights": None, "pooling": "sum", "include_top": False}, r"Unknown pooling.*'avg' or 'max'"),
+        ({"weights": None, "classes": 0}, r"There must be a class. Received: classes=0"),
+        ({"weights": None, "classes": 5, "include_top": False}, r"no classes.*Leave classes out"),
+        ({"weights": None, "input_shape": (32, 32)}, r"cannot take images of this shape"),
+        ({"weights": None, "input_shape": (32, 32, 4)}, r"3 channels or 1"),
+    ],
+)
+def test_bad_arguments(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        AllConvNet(**arguments)
+
+
+# Weights files.
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = AllConvNet(weights=None)
+    path = tmp_path / "mine.weights.h5"
+    save_weights(model, path, variant="all_cnn_c", class_names=[f"class {i}" for i in range(10)], dtype="float32")
+    return model, path
+
+
+@pytest.mark.parametrize("variant", CIFAR)
+def test_round_trip(variant, tmp_path):
+    model = AllConvNet(variant, weights=None, classes=4)
+    for dtype, tolerance in (("float32", 0), ("float16", 1e-3)):
+        path = tmp_path / f"{dtype}.weights.h5"
+        save_weights(model, path, variant=variant, class_names="abcd", dtype=dtype)
+        for again, weights in zip(AllConvNet(variant, weights=path).get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_allclose(again, weights, rtol=tolerance, atol=tolerance)
+    assert list(tmp_path.iterdir()) != []
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+
+
+def test_our_files_are_keras_files(saved):
+    model, path = saved
+    other = AllConvNet(weights=None)
+    other.load_weights(path)
+    for mine, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_keras_files_are_read(tmp_path):
+    model = AllConvNet("model_b", weights=None)
+    model.save_weights(tmp_path / "x.weights.h5")
+    again = AllConvNet("model_b", weights=str(tmp_path / "x.weights.h5"))
+    for mine, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("whole_model", [False, True])
+def test_files_of_keras_2_are_read(tmp_path, whole_model):
+    """As Keras 1 and 2 wrote them, the ancestor's among them: layers in order, layers without weights included."""
+    model = AllConvNet("all_conv_keras", weights=None)
+    convolutions = [layer for layer in model.layers if layer.weights]
+    with h5py.File(tmp_path / "weights.994-0.56.hdf5", "w") as file:
+        root = file.create_group("model_weights") if whole_model else file
+        names = [f"{kind}_{number}" for number in range(1, 10) for kind in ("conv2d", "activation")]
+        root.attrs["layer_names"] = [name.encode() for name in names]
+        for name in names:
+            group = root.create_group(name)
+            weights = convolutions[int(name[-1]) - 1].get_weights() if "conv" in name else []
+            members = [f"{name}/{part}:0" for part in ("kernel", "bias")][: len(weights)]
+            group.attrs["weight_names"] = [member.encode() for member in members]
+            for member, values in zip(members, weights, strict=True):
+                group[member] = values
+    again = AllConvNet("all_conv_keras", weights=tmp_path / "weights.994-0.56.hdf5")
+    images = pixels()
+    np.testing.assert_allclose(run(model, images), run(again, images), atol=1e-6)
+
+
+def test_file_of_another_variant_is_refused(saved):
+    _, path = saved
+    with pytest.raises(ValueError, match=r"another net.*a file of 'all_cnn_c' for variant='convpool_cnn_c'"):
+        AllConvNet("convpool_cnn_c", weights=path)
+
+
+def test_file_of_other_shapes_is_refused(tmp_path):
+    AllConvNet("model_a", weights=None).save_weights(tmp_path / "x.weights.h5")
+    with pytest.raises(ValueError, match="does not hold the weights of 'all_cnn_c'"):
+        AllConvNet(weights=tmp_path / "x.weights.h5")
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such weights file"):
+        AllConvNet(weights=tmp_path / "none.weights.h5")
+    (tmp_path / "bad.weights.h5").write_bytes(b"not hdf5")
+    with pytest.raises(ValueError, match="not an HDF5 file"):
+        AllConvNet(weights=tmp_path / "bad.weights.h5")
+
+
+def test_other_classes_get_a_fresh_class_convolution(saved):
+    model, path = saved
+    other = AllConvNet(weights=path, classes=3)
+    assert other.output_shape == (None, 3)
+    for mine, theirs in zip(model.get_weights()[:-2], other.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert (other.get_layer("class_conv").bias.numpy() == 0).all()
+
+
+def test_weights_without_top_and_with_one_channel(saved):
+    model, path = saved
+    body = AllConvNet(weights=path, include_top=False, input_shape=(None, None, 1))
+    for mine, theirs in zip(model.get_weights()[:-2], body.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_normalization_travels_with_the_file(tmp_path):
+    model = models.build(
+        SPECS["all_conv_keras"], normalization=NORMALIZATION["cifar10"], input_shape=(32, 32, 3), classes=10
+    )
+    path = tmp_path / "x.weights.h5"
+    save_weights(model, path, variant="all_conv_keras", class_names="abcdefghij", dtype="float32")
+    images = pixels()
+    np.testing.assert_allclose(run(AllConvNet("all_conv_keras", weights=path), images), run(model, images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"path": "x.h5"}, r"Unknown file type. Received: path='x.h5'"),
+        ({"dtype": "int8"}, r"Unknown dtype. Received: dtype='int8'"),
+        ({"variant": "model_a"}, r"not 'model_a' with 10 class names"),
+        ({"class_names": ["cat"]}, r"not 'all_cnn_c' with 1 class names"),
+    ],
+)
+def test_what_cannot_be_saved(change, match, tmp_path):
+    arguments = {"path": tmp_path / "x.weights.h5", "variant": "all_cnn_c", "class_names": "abcdefghij"} | change
+    with pytest.raises(ValueError, match=match):
+        save_weights(AllConvNet(weights=None), **arguments)
+
+
+def test_bare_net_cannot_be_saved(tmp_path):
+    bare = AllConvNet(weights=None, include_preprocessing=False)
+    with pytest.raises(ValueError, match="does not normalise its input"):
+        save_weights(bare, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names="abcdefghij")
+
+
+def test_saved_model_loads_without_allconvnet(tmp_path):
+    """Only built-in layers, in a process in which allconvnet cannot be imported."""
+    model = AllConvNet(weights=None, input_shape=(32, 32, 1))
+    images = pixels(channels=1)
+    model.save(tmp_path / "x.keras")
+    np.save(tmp_path / "images.npy", images)
+    with zipfile.ZipFile(tmp_path / "x.keras") as archive:
+        assert "allconvnet" not in json.dumps(json.loads(archive.read("config.json"))["config"]["layers"])
+    code = (
+        "import sys; sys.modules['allconvnet'] = None\n"
+        "import keras, numpy\n"
+        "model = keras.saving.load_model('x.keras')\n"
+        "numpy.save('scores.npy', model.predict(numpy.load('images.npy'), verbose=0))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), run(model, images), atol=1e-5)
+
+
+# Folding.
+
+
+@pytest.mark.parametrize("variant", CIFAR)
+def test_folding_moves_no_logit(variant):
+    arguments = {
+        "normalization": NORMALIZATION["cifar10"],
+        "input_shape": (32, 32, 3),
+        "classes": 10,
+        "classifier_activation": None,
+    }
+    trained = models.build(SPECS[variant], **arguments, batch_norm=True)
+    for layer in trained.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = (weight.shape for weight in layer.get_weights())
+            layer.set_weights(
+                [
+                    RANDOM.uniform(0.5, 1.5, gamma),
+                    RANDOM.normal(0, 0.5, beta),
+                    RANDOM.normal(0, 0.5, mean),
+                    RANDOM.uniform(0.5, 2, variance),
+                ]
+            )
+    plain = AllConvNet(variant, weights=None, classifier_activation=None)
+    if variant == "all_conv_keras":
+        plain = models.build(SPECS[variant], **arguments)
+    assert plain.count_params() == SPECS[variant].params < trained.count_params()
+    fold_batch_norm(trained, plain)
+    images = pixels(count=4)
+    assert np.abs(run(trained, images) - run(plain, images)).max() < 1e-4
+
+
+def test_folding_different_nets():
+    with pytest.raises(ValueError, match="The nets differ"):
+        fold_batch_norm(AllConvNet("model_a", weights=None), AllConvNet("model_b", weights=None))
+
+
+@pytest.mark.parametrize("name", list_weights())
+def test_published_weights_load(name):
+    variant, _, tag = name.partition(".")
+    model = AllConvNet(variant, weights=tag)
+    assert model.count_params() == SPECS[variant].params
+    assert np.isfinite(run(model, pixels(SPECS[variant].side))).all()

@@ -1,0 +1,104 @@
+"""The weights table: every number in it recomputed."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import allconvnet
+from allconvnet import AllConvNet, evaluate_top1, fetch_weights, list_variants, list_weights, weights_info
+from allconvnet._specs import NORMALIZATION, SPECS
+from allconvnet._weights import WEIGHTS, class_names, normalization
+from allconvnet.training import RECIPES
+
+RECORDS = [pytest.param(record, id=name) for name, record in WEIGHTS.items()]
+DEFAULT = weights_info("all_cnn_c.cifar10").name
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_record(record):
+    assert record.variant in list_variants()
+    assert re.fullmatch(r"[a-z0-9]+_v[1-9][0-9]*", record.tag)
+    assert record.params == SPECS[record.variant].params
+    assert record.classes == len(set(record.class_names))
+    assert record.input_shape == (SPECS[record.variant].side,) * 2 + (3,)
+    assert record.license == "MIT"
+    assert "JPEG" in record.notes
+    recipe = RECIPES[record.recipe]
+    assert record.epochs == recipe.epochs
+    assert record.cost == pytest.approx(recipe.cost(), abs=0.005)
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_file(record):
+    path = fetch_weights(record.name)
+    content = path.read_bytes()
+    assert path.name == record.file
+    assert len(content) == record.size
+    assert hashlib.sha256(content).hexdigest() == record.sha256
+    with h5py.File(path) as file:
+        assert file.attrs["variant"] == record.variant
+        assert tuple(file.attrs["class_names"]) == record.class_names
+        np.testing.assert_allclose(file.attrs["mean"], record.mean)
+        np.testing.assert_allclose(file.attrs["std"], record.std)
+        arrays = []
+        file.visititems(lambda _, item: arrays.append(item) if isinstance(item, h5py.Dataset) else None)
+        assert {array.dtype for array in arrays} == {np.dtype("float16")}
+        assert sum(array.size for array in arrays) == record.params
+
+
+def check_top1(record, splits, images):
+    pictures, labels = splits[1]
+    model = AllConvNet(record.variant, weights=record.tag)
+    top1 = evaluate_top1(model, pictures[:images], labels[:images])
+    # On all images two may fall otherwise with another processor's rounding; on fewer, four standard errors.
+    tolerance = 0.02 if images == record.images else 400 * np.sqrt(record.top1 / 100 * (1 - record.top1 / 100) / images)
+    assert top1 == pytest.approx(record.top1, abs=tolerance)
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_top1(record, cifar10):
+    check_top1(record, cifar10, record.images if record.name == DEFAULT else 500)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("record", RECORDS)
+def test_top1_on_all_images(record, cifar10):
+    check_top1(record, cifar10, record.images)
+
+
+def test_normalization_is_that_of_the_training_images(cifar10):
+    (images, _), _ = cifar10
+    mean, std = normalization("cifar10")
+    np.testing.assert_allclose(images.mean(axis=(0, 1, 2)), mean, atol=6e-4)
+    np.testing.assert_allclose(images.std(axis=(0, 1, 2)), std, atol=6e-4)
+
+
+def test_names():
+    assert list_weights() == list(WEIGHTS)
+    assert list_weights("model_a") == [name for name in WEIGHTS if name.startswith("model_a.")]
+    newest = max(
+        (record for record in WEIGHTS.values() if (record.variant, record.dataset) == ("all_cnn_c", "cifar10")),
+        key=lambda record: record.version,
+    )
+    assert weights_info("all_cnn_c.cifar10") is newest
+    with pytest.raises(ValueError, match=r"Unknown variant. Received: variant='vgg'"):
+        list_weights("vgg")
+    with pytest.raises(ValueError, match=r"no published weights of that name. Received: 'all_cnn_c.mnist'. Allowed: "):
+        weights_info("all_cnn_c.mnist")
+
+
+def test_tags():
+    assert normalization("cifar10_v1") == NORMALIZATION["cifar10"]
+    assert class_names("cifar10") == allconvnet.CIFAR10_CLASSES
+    for function in (normalization, class_names):
+        with pytest.raises(ValueError, match=r"Unknown weights. Received: weights='mnist'. Allowed: 'cifar10'"):
+            function("mnist")
+
+
+def test_every_file_in_the_package_is_in_the_table():
+    files = {path.name for path in (Path(allconvnet.__file__).parent / "weights").glob("*")}
+    assert files <= {record.file for record in WEIGHTS.values()}
