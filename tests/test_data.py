@@ -11,12 +11,12 @@ from allconvnet import load_cifar10
 NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 
 
-def write(folder, count=4, **change):
+def write(folder, change=(), count=4):
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(NAMES):
         data = np.full((count, 3072), number, np.uint8)
         data[:, 1024:2048] = 100 + number
-        batch = {b"batch_label": b"x", b"data": data, b"labels": [number] * count} | change
+        batch = {b"batch_label": b"x", b"data": data, b"labels": [number] * count} | dict(change)
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     return folder
 
@@ -64,7 +64,7 @@ class Attack:
     ],
 )
 def test_bad_batches(tmp_path, capsys, change, match):
-    write(tmp_path, **change)
+    write(tmp_path, change)
     with pytest.raises(ValueError, match=match):
         load_cifar10(tmp_path)
     assert "code ran" not in capsys.readouterr().out

@@ -1,0 +1,352 @@
+"""Images in, arrays out; labels back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from allconvnet import _weights
+from allconvnet._errors import message
+from allconvnet._files import replacing
+
+__all__ = [
+    "ZCA",
+    "decode_predictions",
+    "global_contrast_normalize",
+    "load_image",
+    "load_images",
+    "preprocess_input",
+]
+
+Source = str | os.PathLike[str] | bytes | np.ndarray
+_FITS = ("resize", "crop")
+
+
+def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: str = "resize") -> np.ndarray:
+    """A picture as the pixels that a net takes.
+
+    EXIF orientation is applied, grayscale repeated to RGB, transparency laid on white, 16 bits brought to 8, CMYK
+    converted. Shrinking averages areas, enlarging is cubic; a picture of the right size stays as it is, bit for bit.
+
+    Args:
+        source: a path, the bytes of an encoded file, or an array: uint8 (0..255) or uint16 (0..65535), `[H, W]`,
+            `[H, W, 1]`, `[H, W, 3]` RGB or `[H, W, 4]` RGBA.
+        size: `(height, width)` of the result in pixels; None keeps the picture's.
+        fit: how a picture of another shape fits in: "resize" squeezes it, "crop" cuts the largest centred part.
+
+    Returns:
+        uint8 `[height, width, 3]`, RGB.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TypeError: the source is none of these.
+        ValueError: it is not a picture, floats, or an argument is not one of those above.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> allconvnet.load_image(np.zeros((48, 64), "uint8")).shape
+        (32, 32, 3)
+    """
+    if fit not in _FITS:
+        raise ValueError(message("Unknown fit", received=f"fit={fit!r}", allowed="'resize' or 'crop'"))
+    if size is not None and (
+        len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size)
+    ):
+        raise ValueError(message("Bad size", received=f"size={size!r}", allowed="(height, width) in pixels, or None"))
+    image = _rgb(_pixels(source))
+    if size is None or image.shape[:2] == tuple(size):
+        return image
+    height, width = size
+    if fit == "crop":
+        rows, columns = image.shape[:2]
+        scale = min(rows / height, columns / width)
+        cut_rows, cut_columns = max(1, round(height * scale)), max(1, round(width * scale))
+        top, left = (rows - cut_rows) // 2, (columns - cut_columns) // 2
+        image = np.ascontiguousarray(image[top : top + cut_rows, left : left + cut_columns])
+    shrinks = image.shape[0] >= height and image.shape[1] >= width
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def load_images(
+    sources: Sequence[Source], *, size: tuple[int, int] | None = (32, 32), fit: str = "resize"
+) -> np.ndarray:
+    """Pictures as one batch.
+
+    Args:
+        sources: what `load_image` takes, one or more.
+        size: as in `load_image`; with None all pictures must have one size.
+        fit: as in `load_image`.
+
+    Returns:
+        uint8 `[N, height, width, 3]`, RGB.
+
+    Raises:
+        TypeError: a single path instead of a list.
+        ValueError: nothing in the list, pictures of several sizes, or what `load_image` raises.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> allconvnet.load_images([np.zeros((48, 64), "uint8"), np.zeros((8, 8, 3), "uint8")]).shape
+        (2, 32, 32, 3)
+    """
+    if isinstance(sources, (str, bytes, os.PathLike)):
+        raise TypeError(
+            message(
+                "load_images takes a list of pictures",
+                received=f"sources={_shown(sources)}",
+                next_step="Put it in a list, or use load_image.",
+            )
+        )
+    images = [load_image(source, size=size, fit=fit) for source in sources]
+    if not images:
+        raise ValueError(message("There is no picture", received="an empty list", allowed="one or more"))
+    if len({image.shape for image in images}) > 1:
+        raise ValueError(
+            message(
+                "Pictures of several sizes make no batch",
+                received=f"{sorted({image.shape for image in images})}",
+                next_step="Pass size=(height, width).",
+            )
+        )
+    return np.stack(images)
+
+
+def _shown(source: object) -> str:
+    return f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
+
+
+def _pixels(source: Source) -> np.ndarray:
+    """uint8 or uint16, `[H, W]` or `[H, W, 1 | 3 | 4]`, RGB order, upright."""
+    if isinstance(source, np.ndarray):
+        _check_pixels(source)
+        if source.dtype not in (np.uint8, np.uint16) or source.ndim not in (2, 3) or 0 in source.shape:
+            allowed = "uint8 or uint16, [H, W] or [H, W, channels]"
+            raise ValueError(message("Not a picture", received=f"{source.dtype} {source.shape}", allowed=allowed))
+        if source.ndim == 3 and source.shape[2] not in (1, 3, 4):
+            raise ValueError(message("Not a picture", received=f"shape {source.shape}", allowed="1, 3 or 4 channels"))
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(message("There is no such picture", received=repr(os.fspath(source))))
+        encoded = path.read_bytes()
+    elif isinstance(source, bytes):
+        encoded = source
+    else:
+        raise TypeError(
+            message("Not a picture", received=type(source).__name__, allowed="a path, bytes or a NumPy array")
+        )
+    image = _decode(encoded)
+    if image is None:
+        raise ValueError(message("This file is not a picture that OpenCV can read", received=_shown(source)))
+    return image
+
+
+def _decode(encoded: bytes) -> np.ndarray | None:
+    if not encoded:
+        return None
+    buffer = np.frombuffer(encoded, np.uint8)
+    try:
+        # IMREAD_UNCHANGED alone keeps transparency, but leaves EXIF orientation out: a picture without transparency
+        # is decoded again in colour, which turns it upright and converts CMYK.
+        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+        if image is not None and (image.ndim == 2 or image.shape[2] != 4):
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:
+        return None
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        return None
+    if image.shape[2] == 4:
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """uint8 `[H, W, 3]`, a copy."""
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.dtype == np.uint16:
+        image = np.rint(image / 257).astype(np.uint8)
+    if image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    if image.shape[2] == 4:
+        alpha = image[:, :, 3:] / 255
+        return np.rint(image[:, :, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return image.copy()
+
+
+def _check_pixels(images: np.ndarray) -> None:
+    """Refuses what is not raw pixels, above all floats that were divided by 255 already."""
+    if not np.issubdtype(images.dtype, np.floating) or images.size == 0:
+        return
+    low, high = float(np.min(images)), float(np.max(images))
+    if np.isnan(low) or low < 0 or high > 255:
+        wrong = "These are not raw pixels"
+    elif high <= 1:
+        wrong = "These pixels look like 0..1"
+    else:
+        return
+    raise ValueError(
+        message(
+            wrong,
+            received=f"{images.dtype} from {low:g} to {high:g}",
+            allowed="raw RGB pixels, 0..255; the model normalises them itself",
+            next_step="Multiply by 255 what was divided by it.",
+        )
+    )
+
+
+def preprocess_input(images: np.ndarray, weights: str = "cifar10") -> np.ndarray:
+    """What a model does to its input itself, for one built with `include_preprocessing=False`.
+
+    Args:
+        images: raw RGB pixels, 0..255 of any dtype, `[..., height, width, 3]`, or one channel, which is repeated.
+        weights: tag of the weights whose mean and standard deviation are used.
+
+    Returns:
+        float32 `[..., height, width, 3]`, a new array: `(images - mean) / std` in each channel.
+
+    Raises:
+        ValueError: no raw pixels, another number of channels, or unknown weights.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> float(allconvnet.preprocess_input(np.full((1, 32, 32, 3), 125.307))[0, 0, 0, 0])
+        0.0
+    """
+    images = np.asarray(images)
+    _check_pixels(images)
+    if images.ndim < 3 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            message("These are not images", received=f"shape {images.shape}", allowed="[..., height, width, 3 or 1]")
+        )
+    mean, std = _weights.normalization(weights)
+    return ((images - np.array(mean)) / np.array(std)).astype("float32")
+
+
+def decode_predictions(
+    predictions: np.ndarray, top: int = 3, *, weights: str = "cifar10", class_names: Sequence[str] | None = None
+) -> list[list[tuple[str, float]]]:
+    """The highest scores of each image, with the names of their classes.
+
+    Args:
+        predictions: `[N, classes]`, as the model returns them.
+        top: how many classes of each image.
+        weights: tag of the weights whose class names are used.
+        class_names: your own names, one for each column, instead.
+
+    Returns:
+        For each image `top` pairs `(name, score)`, highest first.
+
+    Raises:
+        ValueError: the number of columns is not that of the names, or `top` is not possible.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> allconvnet.decode_predictions(np.array([[0.1, 0.7, 0.2]]), top=2, class_names=["cat", "dog", "ship"])
+        [[('dog', 0.7), ('ship', 0.2)]]
+    """
+    scores = np.asarray(predictions)
+    names = tuple(class_names) if class_names is not None else _weights.class_names(weights)
+    if scores.ndim != 2 or scores.shape[1] != len(names):
+        raise ValueError(
+            message(
+                "The predictions do not fit the class names",
+                received=f"predictions of shape {scores.shape} for {len(names)} names",
+                allowed=f"[N, {len(names)}]",
+                next_step="Pass class_names=[...], one for each column.",
+            )
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(message("The predictions are not finite", received="NaN or infinite scores"))
+    if not 1 <= top <= len(names):
+        raise ValueError(
+            message("There are not so many classes", received=f"top={top!r}", allowed=f"1 to {len(names)}")
+        )
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [[(names[k], float(row[k])) for k in best] for row, best in zip(scores, order, strict=True)]
+
+
+def global_contrast_normalize(images: np.ndarray, scale: float = 55.0, min_divisor: float = 1e-8) -> np.ndarray:
+    """Global contrast normalisation as in pylearn2: for the paper's training recipe only, no published weights use it.
+
+    Args:
+        images: raw pixels, 0..255 of any dtype, `[N, height, width, channels]`.
+        scale: the L2 norm of each image afterwards.
+        min_divisor: images whose norm is below it are only centred.
+
+    Returns:
+        float32, the same shape: each image less its mean, divided by its L2 norm, times `scale`.
+
+    Raises:
+        ValueError: no raw pixels.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> image = np.arange(192, dtype="uint8").reshape(1, 8, 8, 3)
+        >>> round(float(np.linalg.norm(allconvnet.global_contrast_normalize(image))), 3)
+        55.0
+    """
+    images = np.asarray(images)
+    _check_pixels(images)
+    flat = images.reshape(len(images), -1).astype("float64")
+    flat -= flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True) / scale
+    norms[norms < min_divisor] = 1
+    return (flat / norms).astype("float32").reshape(images.shape)
+
+
+@dataclass(frozen=True)
+class ZCA:
+    """ZCA whitening as in pylearn2: for the paper's training recipe only, no published weights use it.
+
+    Attributes:
+        mean: float64 `[D]`, of the images it was fitted on, D = height * width * channels.
+        matrix: float64 `[D, D]`, `V diag(1 / sqrt(lambda + bias)) V^T` of their covariance.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> images = np.random.default_rng(0).normal(size=(500, 4, 4, 1))
+        >>> allconvnet.ZCA.fit(images).apply(images).shape
+        (500, 4, 4, 1)
+    """
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def fit(cls, images: np.ndarray, bias: float = 0.1) -> ZCA:
+        """Whitening for images `[N, height, width, channels]`; `bias` is added to each eigenvalue."""
+        flat = np.asarray(images, "float64").reshape(len(images), -1)
+        mean = flat.mean(axis=0)
+        values, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
+        return cls(mean, vectors / np.sqrt(values + bias) @ vectors.T)
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Whitened images, float32, in the shape that came; ValueError if they have another size."""
+        flat = np.asarray(images, "float64").reshape(len(images), -1)
+        if flat.shape[1] != len(self.mean):
+            raise ValueError(
+                message(
+                    "The images have another size than those it was fitted on",
+                    received=f"{flat.shape[1]} values an image",
+                    allowed=str(len(self.mean)),
+                )
+            )
+        return ((flat - self.mean) @ self.matrix).astype("float32").reshape(np.shape(images))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an .npz file, whole or not at all."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, mean=self.mean, matrix=self.matrix)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ZCA:
+        """Reads what `save` wrote."""
+        with np.load(path, allow_pickle=False) as saved:
+            return cls(saved["mean"], saved["matrix"])
