@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pooch
 import pytest
 
 from allconvnet import AllConvNet, _weights, fetch_weights, load_cifar10, save_weights, weights_info
@@ -152,7 +153,8 @@ def test_bad_time_limit(server, monkeypatch, text):
         _download(f"{server.url}/file", SHA256, "x")
 
 
-def test_credentials_are_used_and_never_shown(server, capfd):
+def test_credentials_are_used_and_never_shown(server, capfd, caplog):
+    pooch.get_logger().addHandler(caplog.handler)
     address = server.url.replace("http://", "http://user:hunter2@")
     assert _download(f"{address}/private?token=t0ken", SHA256, "x").read_bytes() == BODY
     assert server.requests[0][1].startswith("Basic ")
@@ -165,7 +167,9 @@ def test_credentials_are_used_and_never_shown(server, capfd):
     with pytest.raises(ValueError, match="must say what the file's hash is") as caught:
         fetch_url(f"{address}/file?token=t0ken")
     output = capfd.readouterr()
-    text = "\n".join([*errors, str(caught.value), output.out, output.err])
+    pooch.get_logger().removeHandler(caplog.handler)
+    text = "\n".join([*errors, str(caught.value), caplog.text, output.out, output.err])
+    assert "Downloading data" in caplog.text
     assert not [secret for secret in SECRETS if secret in text]
 
 

@@ -1,0 +1,261 @@
+"""Pictures of every kind in, pixels out; labels back. Test pictures are made here, byte by byte where need be."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from allconvnet import (
+    CIFAR10_CLASSES,
+    ZCA,
+    decode_predictions,
+    global_contrast_normalize,
+    load_image,
+    load_images,
+    preprocess_input,
+)
+
+RANDOM = np.random.default_rng(0)
+PICTURE = RANDOM.integers(0, 256, (32, 32, 3), dtype="uint8")
+# Four colours, one a quarter: what survives JPEG and tells all eight orientations apart.
+QUARTERS = np.zeros((48, 64, 3), np.uint8)
+QUARTERS[:24, :32], QUARTERS[:24, 32:] = (255, 0, 0), (0, 255, 0)
+QUARTERS[24:, :32], QUARTERS[24:, 32:] = (0, 0, 255), (255, 255, 255)
+
+
+def encode(image, kind=".png", *options):
+    """An encoded file of an RGB(A) or gray array."""
+    swaps = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    if image.ndim == 3 and image.shape[2] in swaps:
+        image = cv2.cvtColor(image, swaps[image.shape[2]])
+    return cv2.imencode(kind, image, list(options))[1].tobytes()
+
+
+def with_orientation(jpeg, orientation):
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    segment = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+# What must be done to the stored pixels so that they stand upright, by EXIF orientation.
+UPRIGHT = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).transpose(1, 0, 2),
+    8: lambda x: np.rot90(x),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation(orientation):
+    jpeg = with_orientation(encode(QUARTERS, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100), orientation)
+    image = load_image(jpeg, size=None)
+    expected = UPRIGHT[orientation](QUARTERS)
+    assert image.shape == expected.shape
+    # Away from the edges between the colours, where JPEG rings.
+    for rows in (slice(2, 18), slice(-18, -2)):
+        for columns in (slice(2, 18), slice(-18, -2)):
+            assert np.abs(image[rows, columns].astype(int) - expected[rows, columns]).max() < 20
+
+
+@pytest.mark.parametrize("kind", [".png", ".bmp", ".tiff", ".webp"])
+def test_lossless_files(kind):
+    options = [cv2.IMWRITE_WEBP_QUALITY, 101] if kind == ".webp" else []
+    np.testing.assert_array_equal(load_image(encode(PICTURE, kind, *options)), PICTURE)
+
+
+@pytest.mark.parametrize("make", [str, lambda path: path, lambda path: path.read_bytes()])
+def test_paths_and_bytes(tmp_path, make):
+    path = tmp_path / "löwe ¼.png"
+    path.write_bytes(encode(PICTURE))
+    np.testing.assert_array_equal(load_image(make(path)), PICTURE)
+
+
+def test_arrays():
+    gray = PICTURE[:, :, 0]
+    np.testing.assert_array_equal(load_image(PICTURE), PICTURE)
+    assert load_image(PICTURE) is not PICTURE
+    for source in (gray, gray[:, :, None], encode(gray)):
+        np.testing.assert_array_equal(load_image(source), np.repeat(gray[:, :, None], 3, axis=2))
+
+
+def test_sixteen_bits():
+    deep = PICTURE.astype("uint16") * 257
+    for source in (deep, encode(deep)):
+        np.testing.assert_array_equal(load_image(source), PICTURE)
+    np.testing.assert_array_equal(load_image(encode(deep[:, :, 0])), np.repeat(PICTURE[:, :, :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_transparency_lies_on_white(dtype):
+    alpha = np.zeros((32, 32, 1), np.uint8)
+    alpha[:, 8:], alpha[:, 16:] = 51, 255
+    picture = np.concatenate([PICTURE, alpha], axis=2)
+    expected = np.rint(PICTURE * (alpha / 255) + 255 * (1 - alpha / 255)).astype("uint8")
+    picture = picture.astype("uint16") * 257 if dtype == "uint16" else picture
+    for source in (picture, encode(picture)):
+        np.testing.assert_array_equal(load_image(source), expected)
+
+
+def cmyk_tiff(color, side=8):
+    """An uncompressed CMYK TIFF of one colour, four bytes a pixel."""
+    pixels = bytes(color) * side * side
+    entries = [
+        (256, 3, 1, side),
+        (257, 3, 1, side),
+        (258, 3, 4, 8 + len(pixels)),
+        (259, 3, 1, 1),
+        (262, 3, 1, 5),
+        (273, 4, 1, 8),
+        (277, 3, 1, 4),
+        (278, 3, 1, side),
+        (279, 4, 1, len(pixels)),
+    ]
+    bits = struct.pack("<4H", 8, 8, 8, 8)
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels) + len(bits)) + pixels + bits + table
+
+
+@pytest.mark.parametrize(
+    ("color", "rgb"),
+    [((0, 0, 0, 0), (255, 255, 255)), ((0, 255, 255, 0), (255, 0, 0)), ((0, 0, 0, 255), (0, 0, 0))],
+)
+def test_cmyk(color, rgb):
+    image = load_image(cmyk_tiff(color), size=None)
+    assert image.shape == (8, 8, 3)
+    np.testing.assert_allclose(image.reshape(-1, 3).astype(int), np.tile(rgb, (64, 1)), atol=2)
+
+
+def test_shrinking_averages_areas():
+    checkers = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    assert np.abs(load_image(checkers.astype("uint8")).astype(int) - 127.5).max() <= 1
+
+
+def test_crop_keeps_the_centre():
+    wide = np.zeros((32, 96, 3), np.uint8)
+    wide[:, 32:64] = PICTURE
+    np.testing.assert_array_equal(load_image(wide, fit="crop"), PICTURE)
+    assert load_image(wide, fit="resize").shape == (32, 32, 3)
+    assert not np.array_equal(load_image(wide, fit="resize"), PICTURE)
+
+
+def test_size():
+    assert load_image(QUARTERS, size=(20, 30)).shape == (20, 30, 3)
+    assert load_image(QUARTERS, size=(100, 10), fit="crop").shape == (100, 10, 3)
+    assert load_images([QUARTERS, QUARTERS], size=None).shape == (2, 48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        (("nowhere.png",), FileNotFoundError, r"There is no such picture. Received: 'nowhere.png'"),
+        ((b"not a picture",), ValueError, r"not a picture that OpenCV can read. Received: 13 bytes"),
+        ((b"",), ValueError, r"Received: 0 bytes"),
+        ((3,), TypeError, r"Not a picture. Received: int"),
+        ((PICTURE / 255,), ValueError, r"look like 0..1. Received: float64.*Multiply by 255"),
+        ((PICTURE.astype("float32"),), ValueError, r"Not a picture. Received: float32.*uint8 or uint16"),
+        ((PICTURE[:, :, :2],), ValueError, r"1, 3 or 4 channels"),
+        ((PICTURE[None],), ValueError, r"uint8 \(1, 32, 32, 3\)"),
+        ((PICTURE, {"fit": "pad"}), ValueError, r"Unknown fit. Received: fit='pad'"),
+        ((PICTURE, {"size": (0, 4)}), ValueError, r"Bad size. Received: size=\(0, 4\)"),
+    ],
+)
+def test_what_is_no_picture(arguments, error, match):
+    source, options = (*arguments, {})[:2]
+    with pytest.raises(error, match=match):
+        load_image(source, **options)
+
+
+def test_batches():
+    np.testing.assert_array_equal(load_images([PICTURE, encode(PICTURE)]), [PICTURE, PICTURE])
+    with pytest.raises(TypeError, match=r"takes a list.*Received: sources='cat.jpg'.*use load_image"):
+        load_images("cat.jpg")
+    with pytest.raises(ValueError, match="There is no picture"):
+        load_images([])
+    with pytest.raises(ValueError, match=r"several sizes.*Pass size"):
+        load_images([PICTURE, QUARTERS], size=None)
+
+
+def test_preprocess_input():
+    images = PICTURE[None].astype("float64")
+    before = images.copy()
+    result = preprocess_input(images)
+    np.testing.assert_array_equal(images, before)
+    assert result.dtype == "float32"
+    np.testing.assert_allclose(result[..., 2], (before[..., 2] - 113.865) / 66.705, atol=1e-5)
+    gray = preprocess_input(PICTURE[None, :, :, :1])
+    np.testing.assert_allclose(gray, preprocess_input(np.repeat(PICTURE[None, :, :, :1], 3, axis=-1)))
+
+
+@pytest.mark.parametrize(
+    ("images", "match"),
+    [
+        (PICTURE / 255, r"look like 0..1"),
+        (PICTURE / 127.5 - 1, r"not raw pixels. Received: float64 from -1"),
+        (PICTURE * 2.0, r"not raw pixels"),
+        (PICTURE[:, :, :2], r"Allowed: \[..., height, width, 3 or 1\]"),
+    ],
+)
+def test_bad_pixels(images, match):
+    with pytest.raises(ValueError, match=match):
+        preprocess_input(images)
+    if images.shape[-1] == 3:
+        with pytest.raises(ValueError, match=match):
+            global_contrast_normalize(images[None])
+
+
+def test_decode_predictions():
+    scores = np.eye(10)[[3, 8]] * 0.9 + 0.01
+    labels = decode_predictions(scores, top=2)
+    assert [row[0] for row in labels] == [("cat", pytest.approx(0.91)), ("ship", pytest.approx(0.91))]
+    assert labels[0][1] == ("airplane", pytest.approx(0.01))
+    assert [name for name, _ in decode_predictions(scores[:1], top=10)[0]] == ["cat", *(set_aside("cat"))]
+    assert decode_predictions(scores[:, 3:5], top=1, class_names=["a", "b"])[0][0][0] == "a"
+
+
+def set_aside(name):
+    return [other for other in CIFAR10_CLASSES if other != name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"predictions": np.ones((2, 100))}, r"shape \(2, 100\) for 10 names. Allowed: \[N, 10\]. Pass class_names"),
+        ({"predictions": np.ones(10)}, r"shape \(10,\)"),
+        ({"predictions": np.ones((2, 10)), "class_names": ["a"]}, r"for 1 names"),
+        ({"predictions": np.ones((2, 10)), "top": 11}, r"Received: top=11. Allowed: 1 to 10"),
+        ({"predictions": np.ones((2, 10)), "top": 0}, r"Received: top=0"),
+        ({"predictions": np.full((2, 10), np.nan)}, r"not finite"),
+        ({"predictions": np.ones((2, 10)), "weights": "mnist"}, r"Unknown weights"),
+    ],
+)
+def test_bad_predictions(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        decode_predictions(**arguments)
+
+
+def test_global_contrast_normalization():
+    images = np.stack([PICTURE, np.full_like(PICTURE, 7)])
+    result = global_contrast_normalize(images)
+    assert result.mean() == pytest.approx(0, abs=1e-4)
+    assert np.linalg.norm(result[0]) == pytest.approx(55, rel=1e-5)
+    assert (result[1] == 0).all()
+
+
+def test_zca_whitens(tmp_path):
+    images = RANDOM.normal(size=(2000, 3, 3, 2)) @ RANDOM.normal(size=(2, 2)) * 10 + 3
+    zca = ZCA.fit(images, bias=0.1)
+    flat = zca.apply(images).reshape(2000, -1)
+    values = np.linalg.eigvalsh(np.cov((images - images.mean(axis=0)).reshape(2000, -1).T, bias=True))
+    expected = values / (values + 0.1)
+    np.testing.assert_allclose(np.linalg.eigvalsh(np.cov(flat.T, bias=True)), np.sort(expected), atol=1e-4)
+    np.testing.assert_allclose(zca.matrix, zca.matrix.T, atol=1e-10)
+    zca.save(tmp_path / "zca.npz")
+    np.testing.assert_array_equal(ZCA.load(tmp_path / "zca.npz").apply(images), zca.apply(images))
+    with pytest.raises(ValueError, match=r"another size.*Received: 12 values an image. Allowed: 18"):
+        zca.apply(images[:, :2])
