@@ -44,7 +44,7 @@ def weights() -> str:
                 f"{record.top1:.2f} %",
                 f"{record.split}, {record.images:,} images, single crop, one run",
                 f"{100 - error:.2f} %" if error else "",
-                f'"{record.recipe}", {record.epochs} epochs (cost of {record.cost:.1f} at full size), seed {record.seed}',
+                f'"{record.recipe}", {record.epochs} epochs (cost {record.cost:.1f} at full size), seed {record.seed}',
             ]
         )
     head = ["weights", "parameters", "file", "top-1", "measured on", "the paper's net, no augmentation", "recipe"]
