@@ -30,7 +30,7 @@ raise SystemExit(pytest.main(sys.argv[1:]))
 def test_jax_without_tensorflow():
     here = Path(__file__).parent
     # Top-1 is a matter of the weights, not of the backend: once is enough.
-    arguments = ["-q", "-p", "no:cacheprovider", "--deselect", str(here / "test_weights.py::test_top1")]
+    arguments = ["-q", "-p", "no:cacheprovider", "--deselect", "tests/test_weights.py::test_top1"]
     result = subprocess.run(
         [sys.executable, "-c", CODE, *arguments, *(str(here / file) for file in FILES)],
         cwd=here.parent,
