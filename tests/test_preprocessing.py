@@ -1,6 +1,8 @@
 """Pictures of every kind in, pixels out; labels back. Test pictures are made here, byte by byte where need be."""
 
+import base64
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -32,9 +34,14 @@ def encode(image, kind=".png", *options):
     return cv2.imencode(kind, image, list(options))[1].tobytes()
 
 
+def exif(orientation, order="<"):
+    return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(
+        f"{order}IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0
+    )
+
+
 def with_orientation(jpeg, orientation):
-    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
-    segment = b"Exif\0\0" + tiff
+    segment = b"Exif\0\0" + exif(orientation)
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
 
 
@@ -63,6 +70,62 @@ def test_exif_orientation(orientation):
             assert np.abs(image[rows, columns].astype(int) - expected[rows, columns]).max() < 20
 
 
+def png_with(png, block):
+    """The block stands behind the header, as most writers put it."""
+    chunk = b"eXIf" + block
+    return png[:33] + struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
+
+
+def webp_with(webp, block):
+    """The extended format: a header that announces what there is, the lossless picture, EXIF."""
+    height, width = QUARTERS.shape[:2]
+    body = webp[12:]
+    transparency = body[12] & 0x10
+    header = b"VP8X" + struct.pack("<IB3x", 10, 0x08 | transparency) + (width - 1).to_bytes(3, "little")
+    body = header + (height - 1).to_bytes(3, "little") + body + b"EXIF" + struct.pack("<I", len(block)) + block
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+# Transparent at the top right alone: what turns the colours must turn the transparency.
+WINDOW = np.full((48, 64, 1), 255, np.uint8)
+WINDOW[:24, 32:] = 0
+FILES = {"png": (png_with, ".png", ()), "webp": (webp_with, ".webp", (cv2.IMWRITE_WEBP_QUALITY, 101))}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", FILES)
+def test_exif_orientation_with_transparency(kind, orientation, order):
+    insert, extension, options = FILES[kind]
+    file = encode(np.concatenate([QUARTERS, WINDOW], axis=2), extension, *options)
+    expected = np.where(WINDOW == 0, np.uint8(255), QUARTERS)
+    image = load_image(insert(file, exif(orientation, order)), size=None)
+    np.testing.assert_array_equal(image, UPRIGHT[orientation](expected))
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_exif_orientation_without_transparency(kind):
+    insert, extension, options = FILES[kind]
+    image = load_image(insert(encode(QUARTERS, extension, *options), exif(6)), size=None)
+    np.testing.assert_array_equal(image, UPRIGHT[6](QUARTERS))
+
+
+def test_exif_with_the_prefix_of_jpeg():
+    # Not by the book, but some writers of WebP put it.
+    insert, extension, options = FILES["webp"]
+    image = load_image(insert(encode(QUARTERS, extension, *options), b"Exif\0\0" + exif(8)), size=None)
+    np.testing.assert_array_equal(image, UPRIGHT[8](QUARTERS))
+
+
+@pytest.mark.parametrize("block", [b"", b"II*\0", exif(6)[:18], exif(99), exif(6).replace(b"\x12\x01", b"\x13\x01")])
+@pytest.mark.parametrize("kind", FILES)
+def test_damaged_exif_turns_nothing(kind, block):
+    insert, extension, options = FILES[kind]
+    block += bytes(len(block) % 2)
+    file = insert(encode(np.concatenate([QUARTERS, np.full_like(WINDOW, 255)], axis=2), extension, *options), block)
+    np.testing.assert_array_equal(load_image(file, size=None), QUARTERS)
+
+
 @pytest.mark.parametrize("kind", [".png", ".bmp", ".tiff", ".webp"])
 def test_lossless_files(kind):
     options = [cv2.IMWRITE_WEBP_QUALITY, 101] if kind == ".webp" else []
@@ -89,6 +152,10 @@ def test_sixteen_bits():
     for source in (deep, encode(deep)):
         np.testing.assert_array_equal(load_image(source), PICTURE)
     np.testing.assert_array_equal(load_image(encode(deep[:, :, 0])), np.repeat(PICTURE[:, :, :1], 3, axis=2))
+    # 1.49 and 1.51: rounded, not cut.
+    between = np.array([[383, 388]], "uint16")
+    for source in (between, encode(between)):
+        assert load_image(source, size=None)[0, :, 0].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -131,15 +198,72 @@ def test_cmyk(color, rgb):
     np.testing.assert_allclose(image.reshape(-1, 3).astype(int), np.tile(rgb, (64, 1)), atol=2)
 
 
+# Red, 8x8, as CMYK with the Adobe marker: the inks are stored inverted.
+CMYK_JPEG = base64.b64decode(
+    "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwAbEhQXFBEbFxYXHhwbIChCKyglJShROj0wQmBVZWRfVV1baniZgWpxkHNbXYW1hpCeo6utq2eAvMm6"
+    "pseZqKuk/8AAFAgACAAIBEMRAE0RAFkRAEsRAP/EABQAAQAAAAAAAAAAAAAAAAAAAAb/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/9oADgRDAE0A"
+    "WQBLAAA/AEwyMkz/2Q=="
+)
+
+
+@pytest.mark.parametrize("adobe", [True, False])
+def test_cmyk_jpeg(adobe):
+    start = CMYK_JPEG.index(b"\xff\xee")
+    length = int.from_bytes(CMYK_JPEG[start + 2 : start + 4], "big")
+    jpeg = CMYK_JPEG if adobe else CMYK_JPEG[:start] + CMYK_JPEG[start + 2 + length :]
+    image = load_image(jpeg, size=None)
+    assert image.shape == (8, 8, 3)
+    np.testing.assert_allclose(image.reshape(-1, 3).astype(int), np.tile((255, 0, 0), (64, 1)), atol=4)
+
+
+def png(color, row, *blocks):
+    """A PNG of one row of two pixels, 8 bits, of the colour type."""
+    header = (b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, color, 0, 0, 0))
+    chunks = [header, *blocks, (b"IDAT", zlib.compress(bytes([0, *row]))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+PALETTE = (b"PLTE", bytes([255, 0, 0, 0, 0, 255]))
+
+
+@pytest.mark.parametrize(
+    ("file", "pixels"),
+    [
+        (png(3, [0, 1], PALETTE), [[255, 0, 0], [0, 0, 255]]),
+        (png(3, [0, 1], PALETTE, (b"tRNS", bytes([255, 0]))), [[255, 0, 0], [255, 255, 255]]),
+        (png(4, [100, 255, 100, 51]), [[100, 100, 100], [224, 224, 224]]),
+    ],
+    ids=["palette", "palette with transparency", "gray with transparency"],
+)
+def test_png_color_types(file, pixels):
+    assert load_image(file, size=None).tolist() == [pixels]
+
+
 def test_shrinking_averages_areas():
     checkers = np.indices((64, 64)).sum(axis=0) % 2 * 255
     assert np.abs(load_image(checkers.astype("uint8")).astype(int) - 127.5).max() <= 1
+
+
+def test_a_thin_picture_is_averaged_along_its_long_side():
+    stripes = np.zeros((8, 1024), np.uint8)
+    stripes[:, 1::4] = stripes[:, 2::4] = 255
+    assert np.abs(load_image(stripes).astype(int) - 127.5).max() <= 1
+    assert np.abs(load_image(stripes.T).astype(int) - 127.5).max() <= 1
+
+
+def test_enlarging_is_cubic():
+    small = PICTURE[:8, :8]
+    np.testing.assert_array_equal(load_image(small), cv2.resize(small, (32, 32), interpolation=cv2.INTER_CUBIC))
 
 
 def test_crop_keeps_the_centre():
     wide = np.zeros((32, 96, 3), np.uint8)
     wide[:, 32:64] = PICTURE
     np.testing.assert_array_equal(load_image(wide, fit="crop"), PICTURE)
+    tall = np.ascontiguousarray(wide.transpose(1, 0, 2))
+    np.testing.assert_array_equal(load_image(tall, fit="crop"), PICTURE.transpose(1, 0, 2))
     assert load_image(wide, fit="resize").shape == (32, 32, 3)
     assert not np.array_equal(load_image(wide, fit="resize"), PICTURE)
 
@@ -160,9 +284,12 @@ def test_size():
         ((PICTURE / 255,), ValueError, r"look like 0..1. Received: float64.*Multiply by 255"),
         ((PICTURE.astype("float32"),), ValueError, r"Not a picture. Received: float32.*uint8 or uint16"),
         ((PICTURE[:, :, :2],), ValueError, r"1, 3 or 4 channels"),
+        ((np.zeros((0, 4, 3), np.uint8),), ValueError, r"Not a picture. Received: uint8 \(0, 4, 3\)"),
         ((PICTURE[None],), ValueError, r"uint8 \(1, 32, 32, 3\)"),
         ((PICTURE, {"fit": "pad"}), ValueError, r"Unknown fit. Received: fit='pad'"),
         ((PICTURE, {"size": (0, 4)}), ValueError, r"Bad size. Received: size=\(0, 4\)"),
+        ((PICTURE, {"size": 32}), ValueError, r"Bad size. Received: size=32"),
+        ((PICTURE, {"size": (32.0, 32)}), ValueError, r"Bad size. Received: size=\(32.0, 32\)"),
     ],
 )
 def test_what_is_no_picture(arguments, error, match):
@@ -175,6 +302,9 @@ def test_batches():
     np.testing.assert_array_equal(load_images([PICTURE, encode(PICTURE)]), [PICTURE, PICTURE])
     with pytest.raises(TypeError, match=r"takes a list.*Received: sources='cat.jpg'.*use load_image"):
         load_images("cat.jpg")
+    with pytest.raises(TypeError, match=r"takes a list.*Received: sources=uint8 \(32, 32, 3\).*use load_image"):
+        load_images(PICTURE)
+    assert load_images(PICTURE[None]).shape == (1, 32, 32, 3)
     with pytest.raises(ValueError, match="There is no picture"):
         load_images([])
     with pytest.raises(ValueError, match=r"several sizes.*Pass size"):
@@ -198,6 +328,9 @@ def test_preprocess_input():
         (PICTURE / 255, r"look like 0..1"),
         (PICTURE / 127.5 - 1, r"not raw pixels. Received: float64 from -1"),
         (PICTURE * 2.0, r"not raw pixels"),
+        (PICTURE.astype("uint16") * 257, r"not raw pixels. Received: uint16 from \d+ to \d+"),
+        (PICTURE.astype("int32") - 300, r"not raw pixels. Received: int32 from -300"),
+        (np.full((8, 8, 3), np.nan), r"not raw pixels. Received: float64 from nan"),
         (PICTURE[:, :, :2], r"Allowed: \[..., height, width, 3 or 1\]"),
     ],
 )
@@ -207,6 +340,21 @@ def test_bad_pixels(images, match):
     if images.shape[-1] == 3:
         with pytest.raises(ValueError, match=match):
             global_contrast_normalize(images[None])
+
+
+def test_no_images_at_all():
+    assert preprocess_input(np.zeros((0, 32, 32, 3), "float32")).shape == (0, 32, 32, 3)
+
+
+def test_dark_pictures_are_pixels():
+    for dark in (np.zeros((1, 4, 4, 3), "float32"), np.ones((1, 4, 4, 3), "uint8")):
+        expected = (dark[0, 0, 0] - np.array([125.307, 122.950, 113.865])) / [62.993, 62.089, 66.705]
+        np.testing.assert_allclose(preprocess_input(dark)[0, 0, 0], expected, rtol=1e-5)
+
+
+def test_quantised_scores():
+    scores = np.array([[0, 200, 100]], "uint8")
+    assert decode_predictions(scores, class_names=["a", "b", "c"]) == [[("b", 200.0), ("c", 100.0), ("a", 0.0)]]
 
 
 def test_decode_predictions():
@@ -251,6 +399,7 @@ def test_zca_whitens(tmp_path):
     images = RANDOM.normal(size=(2000, 3, 3, 2)) @ RANDOM.normal(size=(2, 2)) * 10 + 3
     zca = ZCA.fit(images, bias=0.1)
     flat = zca.apply(images).reshape(2000, -1)
+    np.testing.assert_allclose(flat.mean(axis=0), 0, atol=1e-4)
     values = np.linalg.eigvalsh(np.cov((images - images.mean(axis=0)).reshape(2000, -1).T, bias=True))
     expected = values / (values + 0.1)
     np.testing.assert_allclose(np.linalg.eigvalsh(np.cov(flat.T, bias=True)), np.sort(expected), atol=1e-4)

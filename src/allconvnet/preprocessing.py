@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     if fit not in _FITS:
         raise ValueError(message("Unknown fit", received=f"fit={fit!r}", allowed="'resize' or 'crop'"))
     if size is not None and (
-        len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size)
+        np.shape(size) != (2,) or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size)
     ):
         raise ValueError(message("Bad size", received=f"size={size!r}", allowed="(height, width) in pixels, or None"))
     image = _rgb(_pixels(source))
@@ -68,8 +69,10 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
         cut_rows, cut_columns = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (rows - cut_rows) // 2, (columns - cut_columns) // 2
         image = np.ascontiguousarray(image[top : top + cut_rows, left : left + cut_columns])
-    shrinks = image.shape[0] >= height and image.shape[1] >= width
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    # Sides that shrink first: cubic interpolation takes no averages, so that a thin picture would come out as noise.
+    smaller = min(width, image.shape[1]), min(height, image.shape[0])
+    image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def load_images(
@@ -94,7 +97,8 @@ def load_images(
         >>> allconvnet.load_images([np.zeros((48, 64), "uint8"), np.zeros((8, 8, 3), "uint8")]).shape
         (2, 32, 32, 3)
     """
-    if isinstance(sources, (str, bytes, os.PathLike)):
+    one_array = isinstance(sources, np.ndarray) and sources.ndim == 3 and sources.shape[2] in (1, 3, 4)
+    if isinstance(sources, (str, bytes, os.PathLike)) or one_array:
         raise TypeError(
             message(
                 "load_images takes a list of pictures",
@@ -116,14 +120,17 @@ def load_images(
     return np.stack(images)
 
 
-def _shown(source: object) -> str:
+def _shown(source: Source) -> str:
+    if isinstance(source, np.ndarray):
+        return f"{source.dtype} {source.shape}"
     return f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
 
 
 def _pixels(source: Source) -> np.ndarray:
     """uint8 or uint16, `[H, W]` or `[H, W, 1 | 3 | 4]`, RGB order, upright."""
     if isinstance(source, np.ndarray):
-        _check_pixels(source)
+        if np.issubdtype(source.dtype, np.floating):
+            _check_pixels(source)
         if source.dtype not in (np.uint8, np.uint16) or source.ndim not in (2, 3) or 0 in source.shape:
             allowed = "uint8 or uint16, [H, W] or [H, W, channels]"
             raise ValueError(message("Not a picture", received=f"{source.dtype} {source.shape}", allowed=allowed))
@@ -148,22 +155,62 @@ def _pixels(source: Source) -> np.ndarray:
 
 
 def _decode(encoded: bytes) -> np.ndarray | None:
-    if not encoded:
-        return None
     buffer = np.frombuffer(encoded, np.uint8)
     try:
         # IMREAD_UNCHANGED alone keeps transparency, but leaves EXIF orientation out: a picture without transparency
-        # is decoded again in colour, which turns it upright and converts CMYK.
+        # is decoded again in colour, which turns it upright and converts CMYK. OpenCV 4.10 turns no WebP.
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-        if image is not None and (image.ndim == 2 or image.shape[2] != 4):
+        if image is not None and image.ndim == 3 and (image.shape[2] == 4 or encoded.startswith(b"RIFF")):
+            image = _upright(image, _orientation(encoded))
+        elif image is not None:
             image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:
+    except cv2.error:  # So it answers an empty file; to any other that it cannot read, None.
         return None
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return None
     if image.shape[2] == 4:
         return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _orientation(encoded: bytes) -> int:
+    """EXIF orientation of a PNG or WebP file; 1, upright, of any other and where there is none."""
+    png = encoded.startswith(b"\x89PNG")
+    if not png and not encoded.startswith(b"RIFF"):
+        return 1
+    place = 8 if png else 12
+    try:
+        while place + 8 <= len(encoded):
+            head = struct.unpack_from(">I4s" if png else "<4sI", encoded, place)
+            length, name = head if png else head[::-1]
+            if name in (b"eXIf", b"EXIF"):
+                return _tiff_orientation(encoded[place + 8 : place + 8 + length].removeprefix(b"Exif\0\0"))
+            # PNG puts a checksum behind its blocks, WebP pads them to an even length.
+            place += 8 + length + (4 if png else length % 2)
+    except struct.error:  # A damaged block says nothing; the pixels were readable.
+        pass
+    return 1
+
+
+def _tiff_orientation(block: bytes) -> int:
+    order = "<" if block.startswith(b"II") else ">"
+    (start,) = struct.unpack_from(f"{order}I", block, 4)
+    (count,) = struct.unpack_from(f"{order}H", block, start)
+    for entry in range(count):
+        tag, _, _, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * entry)
+        if tag == 0x0112:
+            return value
+    return 1
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
@@ -182,21 +229,21 @@ def _rgb(image: np.ndarray) -> np.ndarray:
 
 def _check_pixels(images: np.ndarray) -> None:
     """Refuses what is not raw pixels, above all floats that were divided by 255 already."""
-    if not np.issubdtype(images.dtype, np.floating) or images.size == 0:
+    if images.size == 0:
         return
     low, high = float(np.min(images)), float(np.max(images))
     if np.isnan(low) or low < 0 or high > 255:
-        wrong = "These are not raw pixels"
-    elif high <= 1:
-        wrong = "These pixels look like 0..1"
-    else:
+        wrong, next_step = "These are not raw pixels", "Pass them as load_image returns them, not normalised."
+    elif 0 < high <= 1 and not np.issubdtype(images.dtype, np.integer):
+        wrong, next_step = "These pixels look like 0..1", "Multiply by 255 what was divided by it; pass it as uint8."
+    else:  # All zero is black on either scale.
         return
     raise ValueError(
         message(
             wrong,
             received=f"{images.dtype} from {low:g} to {high:g}",
             allowed="raw RGB pixels, 0..255; the model normalises them itself",
-            next_step="Multiply by 255 what was divided by it.",
+            next_step=next_step,
         )
     )
 
@@ -251,7 +298,8 @@ def decode_predictions(
         >>> allconvnet.decode_predictions(np.array([[0.1, 0.7, 0.2]]), top=2, class_names=["cat", "dog", "ship"])
         [[('dog', 0.7), ('ship', 0.2)]]
     """
-    scores = np.asarray(predictions)
+    # float64: the order below negates the scores, which unsigned integers of a quantised model do not survive.
+    scores = np.asarray(predictions, "float64")
     names = tuple(class_names) if class_names is not None else _weights.class_names(weights)
     if scores.ndim != 2 or scores.shape[1] != len(names):
         raise ValueError(
