@@ -52,7 +52,7 @@ def main() -> None:
     pictures = Path(__file__).with_name("pictures")
     parser.add_argument("paths", nargs="*", type=Path, default=[pictures], help="pictures, or folders of pictures")
     parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
-    parser.add_argument("--weights", default="cifar10", help="a tag, a path or a URL (default: %(default)s)")
+    parser.add_argument("--weights", default="cifar10", help="a published tag (default: %(default)s)")
     parser.add_argument("--top", type=int, default=3, help="labels a picture (default: %(default)s)")
     parser.add_argument("--fit", default="crop", choices=["crop", "resize"], help="how a picture becomes square")
     parser.add_argument("--output", type=Path, default=Path("contact_sheet.png"), help="default: %(default)s")
@@ -62,7 +62,8 @@ def main() -> None:
         sys.exit(f"No pictures ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, arguments.paths))}.")
     model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
     images = allconvnet.load_images(paths, size=model.input_shape[1:3], fit=arguments.fit)
-    predictions = allconvnet.decode_predictions(model.predict(images, verbose=0), top=arguments.top)
+    scores = model.predict(images, verbose=0)
+    predictions = allconvnet.decode_predictions(scores, top=arguments.top, weights=arguments.weights)
     width = max(len(path.name) for path in paths)
     for path, labels in zip(paths, predictions, strict=True):
         print(f"{path.name:{width}}  " + "  ".join(f"{label} {100 * score:.1f} %" for label, score in labels))

@@ -255,3 +255,10 @@ def test_archive_is_checked(server, cache, monkeypatch):
         with pytest.raises(OSError, match="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"):
             function()
     assert list(cache.iterdir()) == []
+
+
+def test_damaged_copy_without_a_mirror(cache, unpackaged):
+    cache.mkdir()
+    (cache / unpackaged.file).write_bytes(b"damaged")
+    with pytest.raises(OSError, match="no ALLCONVNET_WEIGHTS_URL in the environment"):
+        fetch_weights(unpackaged.name)

@@ -1,6 +1,8 @@
 """What may import what, and what `import allconvnet` must not load."""
 
 import ast
+import doctest
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +113,15 @@ def test_every_test_of_an_error_says_which():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises":
                 assert "match" in [keyword.arg for keyword in node.keywords], f"{path.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings(module, tmp_path, monkeypatch):
+    """All but those that read CIFAR-10 or train on it."""
+    monkeypatch.chdir(tmp_path)
+    home = importlib.import_module(f"allconvnet.{module}")
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder(exclude_empty=True).find(home):
+        if not test.name.endswith(("load_cifar10", "fit_cifar10")):
+            runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0

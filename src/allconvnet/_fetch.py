@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import IO
@@ -50,7 +49,7 @@ def fetch_weights(name: str) -> Path:
     record = weights_info(name)
     packaged = _PACKAGE / record.file
     if packaged.exists():
-        found = hashlib.sha256(packaged.read_bytes()).hexdigest()
+        found = _sha256(packaged)
         if found != record.sha256:
             raise OSError(
                 message(
@@ -63,7 +62,9 @@ def fetch_weights(name: str) -> Path:
         return packaged
     mirror = os.environ.get("ALLCONVNET_WEIGHTS_URL")
     cached = _cache() / record.file
-    if not mirror and not cached.exists():
+    if cached.exists() and _sha256(cached) == record.sha256:
+        return cached
+    if not mirror:
         raise OSError(
             message(
                 f"The weights {record.name!r} do not come with the package",
@@ -71,7 +72,7 @@ def fetch_weights(name: str) -> Path:
                 next_step=f"Set it to the URL of a folder with {record.file!r}.",
             )
         )
-    return _download(f"{(mirror or 'http://cache.invalid').rstrip('/')}/{record.file}", record.sha256, record.file)
+    return _download(f"{mirror.rstrip('/')}/{record.file}", record.sha256, record.file)
 
 
 def fetch_url(url: str) -> Path:
@@ -96,6 +97,10 @@ def fetch_cifar10() -> Path:
     """CIFAR-10's archive (170 MB) from its home; ALLCONVNET_CIFAR10_URL names a mirror of the same file."""
     url = os.environ.get("ALLCONVNET_CIFAR10_URL") or _CIFAR10
     return _download(url, _CIFAR10_SHA256, "cifar-10-python.tar.gz")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _cache() -> Path:
@@ -211,7 +216,8 @@ def _request(url: str, file: IO[bytes], deadline: float) -> int:
         if response.status_code != 200:
             return response.status_code
         length = int(response.headers.get("Content-Length") or 0)
-        bar = tqdm(total=length or None, unit="B", unit_scale=True, desc=Path(parts.path).name, disable=_quiet())
+        # disable=None shows it on a terminal only.
+        bar = tqdm(total=length or None, unit="B", unit_scale=True, desc=Path(parts.path).name, disable=None)
         with bar:
             # read1 returns what has come, so that a server that sends a byte a second meets the deadline.
             while chunk := response.raw.read1(1 << 16):
@@ -222,7 +228,3 @@ def _request(url: str, file: IO[bytes], deadline: float) -> int:
         if length and file.tell() != length:
             raise requests.ConnectionError
     return 200
-
-
-def _quiet() -> bool:
-    return not sys.stderr.isatty()

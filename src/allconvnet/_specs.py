@@ -1,7 +1,7 @@
 """The nets of the paper as one table of layer rows.
 
 A net is data: rows of `Conv`, `MaxPool` and `Dropout`, interpreted by one loop in `models.py`. The twelve CIFAR nets of
-the paper's Tables 1 and 2 come from three bases and one pure function, `derive`.
+the paper come from three bases and one pure function, `derive`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ _HEAD: tuple[Row, ...] = (Conv(192, 3, padding="valid"), Conv(192, 1))
 
 
 def derive(base: tuple[Row, ...], family: str) -> tuple[Row, ...]:
-    """Rows of a CIFAR net: what the family puts in place of each max pooling of the base (section 2 of the paper).
+    """Rows of a CIFAR net: what the family puts in place of each max pooling of the base.
 
     Dropout of 20 % stands on the input, of 50 % after each pooling or what replaces it.
     """

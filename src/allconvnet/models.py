@@ -40,7 +40,7 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
     dropout: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """A net of "Striving for Simplicity: The All Convolutional Net" (arXiv:1412.6806), Tables 1, 2 and 5.
+    """A net of "Striving for Simplicity: The All Convolutional Net" (arXiv:1412.6806).
 
     The model takes raw RGB pixels, 0..255 of any dtype, and normalises them itself. Layers are named `images`,
     `normalization`, `conv1`, `relu1`, ... (`pool1`, `dropout1`, `leaky_relu1` where the net has them), `class_conv`,
@@ -273,7 +273,6 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
 class _Loaded:
     """What a weights file holds: `(kernel, bias)` of each convolution, in order."""
 
-    path: Path
     convolutions: list[tuple[np.ndarray, np.ndarray]]
     normalization: Normalization
 
@@ -347,7 +346,7 @@ def _read_weights(path: Path, variant: str) -> _Loaded:
                 next_step="Name the variant that the file was made with.",
             )
         )
-    return _Loaded(path, convolutions, normalization)
+    return _Loaded(convolutions, normalization)
 
 
 def _kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
@@ -403,7 +402,7 @@ def save_weights(
         path: of the file, ending in `.weights.h5`.
         variant: the net that `model` is.
         class_names: one name for each class, in the order of the logits.
-        dtype: "float16" (half the size; moves logits by about 1e-3) or "float32".
+        dtype: "float16" (half the size) or "float32" (exact).
 
     Raises:
         ValueError: the model is not that net, the names do not fit, or the path does not end in `.weights.h5`.

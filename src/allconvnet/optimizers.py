@@ -24,7 +24,7 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup: float in (0, 1), the part of the steps in which the rate rises.
 
     Example:
-        >>> float(LinearWarmupDecay(0.2, total_steps=100, warmup=0.2)(10))
+        >>> round(float(LinearWarmupDecay(0.2, total_steps=100, warmup=0.2)(10)), 6)
         0.1
     """
 

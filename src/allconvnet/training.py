@@ -322,7 +322,7 @@ def _train(
     )
     optimizer.build(trunk.trainable_variables)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    # XLA was slower for these nets on processors without AVX-512, and with bfloat16 on those that have it.
+    # On a CPU it depends on the processor whether XLA helps these nets, and it compiles for each size of crops.
     jit = False if keras.backend.backend() == "tensorflow" and not _on_accelerator() else "auto"
     checkpoint = folder / "checkpoint.npz"
     variables = [*trunk.variables, *optimizer.variables]
