@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # What of the suite touches a backend; downloads, pictures and tables do not.
-FILES = ["test_models.py", "test_optimizers.py", "test_training.py", "test_weights.py"]
+FILES = ["test_explain.py", "test_models.py", "test_optimizers.py", "test_training.py", "test_weights.py"]
 
 CODE = """
 import sys

@@ -4,13 +4,23 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
 
-from allconvnet import AllConvNet, fold_batch_norm, list_variants, list_weights, models, preprocess_input, save_weights
+from allconvnet import (
+    AllConvNet,
+    fold_batch_norm,
+    list_variants,
+    list_weights,
+    load_image,
+    models,
+    preprocess_input,
+    save_weights,
+)
 from allconvnet._specs import NORMALIZATION, SPECS
 
 # 77 million parameters, 310 MB: built once, never run.
@@ -374,3 +384,63 @@ def test_published_weights_load(name):
     model = AllConvNet(variant, weights=tag)
     assert model.count_params() == SPECS[variant].params
     assert np.isfinite(run(model, pixels(SPECS[variant].side))).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_dense_prediction_of_one_window_is_the_classifier(variant):
+    side = SPECS[variant].side
+    classifier = AllConvNet(variant, weights=None)
+    dense = AllConvNet(variant, weights=None, input_shape=(None, None, 3), dense_prediction=True)
+    dense.set_weights(classifier.get_weights())
+    images = pixels(side)
+    scores = run(dense, images)
+    assert scores.shape == (2, 1, 1, SPECS[variant].classes)
+    np.testing.assert_allclose(scores[:, 0, 0], run(classifier, images), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return load_image(Path(__file__).parents[1] / "examples/photograph.jpg", size=(150, 227))
+
+
+@pytest.mark.parametrize("offset", [(4, 4), (36, 60), (84, 156)])
+def test_dense_prediction_of_a_crop(offset, photograph):
+    """The inner cells of a 64x64 crop are those of the whole: what its zero borders do not reach.
+
+    From the layers: of the 14 rows of the class map they reach 2 at the top and 3 at the bottom, so of the 9 rows of
+    scores, each an average of 6, rows 2 to 5 are clean.
+    """
+    net = AllConvNet(input_shape=(None, None, 3), dense_prediction=True, classifier_activation=None)
+    whole = run(net, photograph[None])
+    assert whole.shape == (1, 148 // 4 - 7, 224 // 4 - 7, 10)
+    y, x = offset
+    crop = run(net, photograph[None, y : y + 64, x : x + 64])
+    there = whole[:, y // 4 : y // 4 + 9, x // 4 : x // 4 + 9]
+    inner = (slice(None), slice(2, 6), slice(2, 6))
+    np.testing.assert_allclose(crop[inner], there[inner], atol=1e-4)
+    assert np.abs(crop - there)[:, 1].max() > 1e-3, "the border does reach the row above"
+
+
+def test_dense_prediction_is_saved_and_loaded(tmp_path, photograph):
+    net = AllConvNet(input_shape=(None, None, 3), dense_prediction=True)
+    net.save(tmp_path / "net.keras")
+    again = keras.models.load_model(tmp_path / "net.keras")
+    assert np.array_equal(run(net, photograph[None]), run(again, photograph[None]))
+    # Where the sides are known to be multiples there is nothing to cut off.
+    fixed = AllConvNet(weights=None, input_shape=(64, 96, 3), dense_prediction=True)
+    assert fixed.output_shape == (None, 9, 17, 10)
+    assert "crop" not in [layer.name for layer in fixed.layers]
+    cut = AllConvNet(weights=None, input_shape=(66, 99, 3), dense_prediction=True)
+    assert cut.output_shape == (None, 9, 17, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"input_shape": (31, 64, 3)}, r"cannot take images of this shape.*sides of at least 32 or None"),
+        ({"include_top": False}, r"Without its top the net predicts nothing\. Received: include_top=False"),
+    ],
+)
+def test_dense_prediction_errors(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        AllConvNet(weights=None, dense_prediction=True, **arguments)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from allconvnet._specs import list_variants
     from allconvnet._weights import Weights, list_weights, weights_info
     from allconvnet.data import CIFAR10_CLASSES, load_cifar10
+    from allconvnet.explain import class_activation_map, guided_backprop, receptive_field, to_picture
     from allconvnet.models import AllConvNet, fold_batch_norm, save_weights
     from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
     from allconvnet.preprocessing import (
@@ -43,19 +44,23 @@ __all__ = [
     "Recipe",
     "Weights",
     "__version__",
+    "class_activation_map",
     "decode_predictions",
     "evaluate_top1",
     "fetch_weights",
     "fit_cifar10",
     "fold_batch_norm",
     "global_contrast_normalize",
+    "guided_backprop",
     "list_variants",
     "list_weights",
     "load_cifar10",
     "load_image",
     "load_images",
     "preprocess_input",
+    "receptive_field",
     "save_weights",
+    "to_picture",
     "weights_info",
 ]
 
@@ -64,6 +69,7 @@ _HOME = {
     "_specs": ["list_variants"],
     "_weights": ["Weights", "list_weights", "weights_info"],
     "data": ["CIFAR10_CLASSES", "load_cifar10"],
+    "explain": ["class_activation_map", "guided_backprop", "receptive_field", "to_picture"],
     "models": ["AllConvNet", "fold_batch_norm", "save_weights"],
     "optimizers": ["ConvMuon", "LinearWarmupDecay"],
     "preprocessing": [
@@ -80,6 +86,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
+    if name in _HOME and not name.startswith("_"):
+        return importlib.import_module(f"allconvnet.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'allconvnet' has no attribute {name!r}; it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(f"allconvnet.{_MODULE_OF[name]}"), name)

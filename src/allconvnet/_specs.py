@@ -6,6 +6,7 @@ the paper come from three bases and one pure function, `derive`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from allconvnet._errors import listed, message
@@ -81,6 +82,11 @@ class Spec:
                 else:
                     side = (side - row.kernel) // row.stride + 1
         return side
+
+    @property
+    def grid(self) -> int:
+        """Sides must be multiples of this for "same" padding to fall alike at each place of an image."""
+        return math.prod(row.stride for row in self.layers if not isinstance(row, Dropout) and row.padding == "same")
 
     @property
     def min_side(self) -> int:

@@ -10,8 +10,9 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
+from allconvnet._backend import BatchNormalization
 from allconvnet._errors import listed, message
 from allconvnet._fetch import fetch_url, fetch_weights
 from allconvnet._files import replacing
@@ -38,6 +39,7 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
     include_preprocessing: bool = True,
     class_relu: bool = False,
     dropout: bool = False,
+    dense_prediction: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """A net of "Striving for Simplicity: The All Convolutional Net" (arXiv:1412.6806).
@@ -65,11 +67,16 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         class_relu: the paper's ReLU on the class convolution. Off by default: it can leave a class without gradient
             for good, and many reproductions got stuck at 10 % with it.
         dropout: whether the paper's dropout layers are there; they act in training only.
+        dense_prediction: scores at every place of a larger image instead of one answer: the class map is averaged
+            over windows as large as the map of an image of the designed size (6x6 for the CIFAR nets), stride 1, so
+            that such an image gives just the classifier's answer. What is left of height and width over a multiple of
+            4 (the stride of the net's padded layers) is cut off at the bottom and the right.
         name: name of the model; None means the variant's.
 
     Returns:
         A functional `keras.Model`: `[N, height, width, channels]` in; float32 `[N, classes]` out, or with
-        `include_top=False` the feature map `[N, h, w, filters]` (`[N, filters]` with `pooling`).
+        `include_top=False` the feature map `[N, h, w, filters]` (`[N, filters]` with `pooling`), with
+        `dense_prediction` `[N, h, w, classes]`.
 
     Raises:
         ValueError: an argument is not one of those above, there are no such weights, or a file does not fit.
@@ -82,8 +89,8 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         1369738
     """
     spec = get_spec(variant)
-    input_shape = _check_input_shape(spec, variant, input_shape)
-    _check_arguments(include_top, classes, pooling)
+    input_shape = _check_input_shape(spec, variant, input_shape, spec.side if dense_prediction else spec.min_side)
+    _check_arguments(include_top, classes, pooling, dense_prediction)
     loaded = None if weights is None else _read_weights(_resolve(variant, weights), variant)
     if include_top and classes is None:
         classes = loaded.classes if loaded else spec.classes
@@ -97,6 +104,7 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         class_relu=class_relu,
         pooling=pooling,
         dropout=dropout,
+        dense_prediction=dense_prediction,
         name=name or variant,
     )
     if loaded:
@@ -104,7 +112,7 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
     return model
 
 
-def _check_input_shape(spec: Spec, variant: str, input_shape) -> tuple[int | None, int | None, int]:
+def _check_input_shape(spec: Spec, variant: str, input_shape, smallest: int) -> tuple[int | None, int | None, int]:
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
             message(
@@ -116,7 +124,6 @@ def _check_input_shape(spec: Spec, variant: str, input_shape) -> tuple[int | Non
         )
     if input_shape is None:
         return spec.side, spec.side, 3
-    smallest = spec.min_side
     shape = tuple(input_shape)
     if (
         len(shape) != 3
@@ -133,7 +140,7 @@ def _check_input_shape(spec: Spec, variant: str, input_shape) -> tuple[int | Non
     return shape
 
 
-def _check_arguments(include_top: bool, classes: int | None, pooling: str | None) -> None:
+def _check_arguments(include_top: bool, classes: int | None, pooling: str | None, dense_prediction: bool) -> None:
     if pooling not in (None, *_POOLING):
         raise ValueError(message("Unknown pooling", received=f"pooling={pooling!r}", allowed=listed([None, *_POOLING])))
     if include_top and pooling:
@@ -142,6 +149,14 @@ def _check_arguments(include_top: bool, classes: int | None, pooling: str | None
                 "The top has its own global average",
                 received=f"include_top=True, pooling={pooling!r}",
                 next_step="Use include_top=False to pool the feature map.",
+            )
+        )
+    if dense_prediction and not include_top:
+        raise ValueError(
+            message(
+                "Without its top the net predicts nothing",
+                received="include_top=False, dense_prediction=True",
+                next_step="include_top=False gives the feature map of an image of any size.",
             )
         )
     if classes is not None and (not isinstance(classes, int) or classes < 1):
@@ -168,6 +183,7 @@ def build(
     class_relu: bool = False,
     pooling: str | None = None,
     dropout: bool = False,
+    dense_prediction: bool = False,
     batch_norm: bool = False,
     dtype: str | None = None,
     name: str | None = None,
@@ -184,6 +200,8 @@ def build(
         return {"name": f"{kind}{counts[kind]}", "dtype": dtype}
 
     images = x = keras.Input(input_shape, name="images")
+    if dense_prediction and any(side is None or side % spec.grid for side in input_shape[:2]):
+        x = _CropToMultiple(spec.grid, name="crop", dtype="float32")(x)
     if input_shape[-1] == 1:
         x = layers.Concatenate(name="gray_to_rgb", dtype="float32")([x, x, x])
     if normalization:
@@ -208,10 +226,34 @@ def build(
     x = layers.Conv2D(classes, 1, kernel_initializer=initializer, name="class_conv", dtype=dtype)(x)
     if class_relu:
         x = layers.ReLU(name="class_relu", dtype=dtype)(x)
-    x = layers.GlobalAveragePooling2D(name="logits", dtype="float32")(x)
+    if dense_prediction:
+        window = spec.feature_side(spec.side)
+        x = layers.AveragePooling2D(window, strides=1, padding="valid", name="logits", dtype="float32")(x)
+    else:
+        x = layers.GlobalAveragePooling2D(name="logits", dtype="float32")(x)
     if classifier_activation not in (None, "linear"):
         x = layers.Activation(classifier_activation, name="predictions", dtype="float32")(x)
     return keras.Model(images, x, name=name)
+
+
+@keras.saving.register_keras_serializable("allconvnet")
+class _CropToMultiple(layers.Layer):
+    """Cuts off, at the bottom and the right, what is left of height and width over a multiple."""
+
+    def __init__(self, multiple: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.multiple = multiple
+
+    def call(self, images):
+        height, width = (side // self.multiple * self.multiple for side in ops.shape(images)[1:3])
+        return images[:, :height, :width]
+
+    def compute_output_shape(self, input_shape):
+        sides = [side and side // self.multiple * self.multiple for side in input_shape[1:3]]
+        return (input_shape[0], *sides, input_shape[3])
+
+    def get_config(self) -> dict:
+        return super().get_config() | {"multiple": self.multiple}
 
 
 def _convolution(x, row: Conv, batch_norm: bool, numbered):
@@ -225,7 +267,7 @@ def _convolution(x, row: Conv, batch_norm: bool, numbered):
         **numbered("conv"),
     )(x)
     if batch_norm:
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **numbered("bn"))(x)
+        x = BatchNormalization(momentum=0.9, epsilon=1e-5, **numbered("bn"))(x)
     if row.activation == "relu":
         x = layers.ReLU(**numbered("relu"))(x)
     elif row.activation == "leaky_relu":

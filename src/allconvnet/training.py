@@ -18,6 +18,7 @@ import numpy as np
 from keras import ops
 
 from allconvnet import models
+from allconvnet._backend import batches
 from allconvnet._errors import listed, message
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, get_spec
@@ -102,7 +103,7 @@ class FitResult:
 
 
 class _Augment(keras.layers.Layer):
-    """A random crop of the reflect-padded image and a random flip, drawn for each image, in a single gather.
+    """A random crop of the reflect-padded image, drawn for each image, in a single gather.
 
     uint8 `[N, size, size, 3]` in, float32 `[N, side, side, 3]` out. (`keras.layers.RandomCrop` draws one offset for a
     whole batch.)
@@ -123,8 +124,6 @@ class _Augment(keras.layers.Layer):
         offsets = keras.random.randint((2, count, 1), low, high, seed=self.random)
         positions = offsets + ops.arange(self.side, dtype="int32")
         rows, columns = positions[0], positions[1]
-        flip = keras.random.uniform((count, 1), seed=self.random) < 0.5
-        columns = ops.where(flip, columns[:, ::-1], columns)
         first = ops.arange(count, dtype="int32")[:, None, None] * self.size
         index = (first + self._reflect(rows)[:, :, None]) * self.size + self._reflect(columns)[:, None, :]
         return ops.cast(ops.take(ops.reshape(images, (-1, 3)), index, axis=0), "float32")
@@ -341,8 +340,9 @@ def _train(
         augment.seed(seed, epoch)
         started = time.perf_counter()
         print(f"Epoch {epoch + 1}/{recipe.epochs}, {sides[epoch]}x{sides[epoch]}, {run['precision']}", flush=True)
+        epoch_images = _alternating_flip(images, seed, epoch)[order]
         targets = keras.utils.to_categorical(labels[order], len(CIFAR10_CLASSES))
-        logs = model.fit(images[order], targets, recipe.batch_size, shuffle=False).history
+        logs = model.fit(**batches(epoch_images, targets, recipe.batch_size)).history
         row = {"epoch": epoch + 1, "side": sides[epoch], "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
         history.append(row | {"seconds": round(time.perf_counter() - started, 1)})
         if not math.isfinite(row["loss"]):
@@ -357,6 +357,13 @@ def _train(
         _write_log(folder / "log.csv", history)
         _draw_curve(folder / "curve.png", history, run)
     return trunk, history
+
+
+def _alternating_flip(images: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """A random half of the images mirrored; in the next epoch the other half."""
+    mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
+    mirrored ^= bool(epoch % 2)
+    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def _save(path: Path, run: dict, variables: Sequence, history: list[dict]) -> None:

@@ -1,0 +1,103 @@
+"""The paper's figures from published weights, on CIFAR-10 test images.
+
+units_<layer>.png: for channels of a layer, the patches that excite them most beside their guided backpropagations.
+methods.png: images beside their plain gradient, deconvnet and guided backpropagation.
+
+python visualize_units.py                                   # all_cnn_c, layers relu3 and relu6
+python visualize_units.py --layers relu4 relu7 --channels 12
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import keras
+import numpy as np
+
+import allconvnet
+
+METHODS = ["gradient", "deconvnet", "guided"]
+
+
+def strongest(model: keras.Model, layer: str, images: np.ndarray, channels: int, count: int) -> tuple:
+    """For each of the first channels the images that excite it most, and (row, column, channel) in each."""
+    maps = keras.Model(model.inputs, model.get_layer(layer).output)
+    best, place = [], []
+    for start in range(0, len(images), 500):
+        values = maps.predict_on_batch(images[start : start + 500])[..., :channels]
+        flat = values.reshape(len(values), -1, channels)
+        best.append(flat.max(axis=1))
+        place.append(flat.argmax(axis=1))
+        columns = values.shape[2]
+    best, place = np.concatenate(best), np.concatenate(place)
+    chosen = np.argsort(-best, axis=0, kind="stable")[:count].T
+    units = [[(*divmod(place[i, channel], columns), channel) for i in row] for channel, row in enumerate(chosen)]
+    return chosen.ravel(), np.array(units).reshape(-1, 3)
+
+
+def patches(arrays: np.ndarray, units: np.ndarray, field: tuple[int, int, int], background: float) -> np.ndarray:
+    """What each unit sees, cut out; beyond the border of the image stands the background."""
+    side, stride, offset = field
+    around = side
+    wide = np.pad(arrays, ((0, 0), (around, around), (around, around), (0, 0)), constant_values=background)
+    corners = units[:, :2] * stride + offset + around
+    return np.stack([one[r : r + side, c : c + side] for one, (r, c) in zip(wide, corners, strict=True)])
+
+
+def units_picture(model: keras.Model, layer: str, images: np.ndarray, channels: int, count: int) -> np.ndarray:
+    """A channel a row: patches on the left, their guided backpropagations on the right."""
+    chosen, units = strongest(model, layer, images, channels, count)
+    field = allconvnet.receptive_field(model, layer)
+    guided = allconvnet.guided_backprop(model, images[chosen], units, layer)
+    caption = f"{model.name}, {layer}, channels 0 to {channels - 1}: strongest patches, guided backpropagation"
+    seen = patches(images[chosen], units, field, 255)
+    explained = patches(guided, units, field, 0.0)
+    left = allconvnet.to_picture(seen, columns=count, cell=64)
+    right = allconvnet.to_picture(explained, columns=count, cell=64)
+    head = allconvnet.to_picture(seen[:1], caption=caption, cell=2 * left.shape[1] - 6)[:26]
+    return np.concatenate([head, np.concatenate([left, right], axis=1)])
+
+
+def methods_picture(model: keras.Model, layer: str | None, images: np.ndarray) -> np.ndarray:
+    """An image a column; below it what each method makes of its strongest unit."""
+    rows = [
+        allconvnet.to_picture(images, cell=96, caption=f"{model.name}, {layer or 'logits'}, strongest unit of each")
+    ]
+    for method in METHODS:
+        gradients = allconvnet.guided_backprop(model, images, layer=layer, method=method)
+        rows.append(allconvnet.to_picture(gradients, cell=96, caption=method))
+    return np.concatenate(rows)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="What units of an all convolutional net respond to.")
+    parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
+    parser.add_argument("--weights", default="cifar10", help="a published tag (default: %(default)s)")
+    parser.add_argument("--layers", nargs="+", default=["relu3", "relu6"], help="default: relu3 relu6")
+    parser.add_argument("--channels", type=int, default=8, help="the first so many (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=6, help="patches for each (default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="cifar-10-batches-py (default: $ALLCONVNET_CIFAR10, else a download)")
+    parser.add_argument("--output", type=Path, default=Path(), help="folder (default: the current one)")
+    arguments = parser.parse_args()
+    _, (images, _) = allconvnet.load_cifar10(arguments.data)
+    model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
+    pictures = {
+        f"units_{layer}.png": units_picture(model, layer, images, arguments.channels, arguments.count)
+        for layer in arguments.layers
+    }
+    pictures["methods.png"] = np.concatenate(
+        [methods_picture(model, layer, images[:8]) for layer in (arguments.layers[-1], None)]
+    )
+    for name, picture in pictures.items():
+        if not cv2.imwrite(str(arguments.output / name), picture[..., ::-1]):
+            sys.exit(f"Could not write {arguments.output / name}.")
+        print(arguments.output / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,498 @@
+"""What a net sees: guided backpropagation, class activation maps, and the pictures made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import keras
+import numpy as np
+from keras import ops
+
+from allconvnet._backend import vjp
+from allconvnet._errors import listed, message
+
+__all__ = ["class_activation_map", "guided_backprop", "receptive_field", "to_picture"]
+
+
+def _rule(only_positive_gradient: bool, only_positive_input: bool) -> Callable:
+    """ReLU whose backward pass keeps what both conditions allow."""
+
+    @ops.custom_gradient
+    def relu(x):
+        def gradient(*args, upstream=None):
+            if upstream is None:
+                (upstream,) = args
+            if only_positive_gradient:
+                upstream = ops.relu(upstream)
+            if only_positive_input:
+                upstream = ops.where(x > 0, upstream, ops.zeros_like(upstream))
+            return upstream
+
+        return ops.relu(x), gradient
+
+    return relu
+
+
+# Springenberg et al. 2014, section 4; the deconvnet is Zeiler & Fergus 2013.
+_METHODS = {"guided": _rule(True, True), "deconvnet": _rule(True, False), "gradient": None}
+
+# Whatever Keras calls an activation, by the name of the function, the layer or the node: LeakyReLU, leaky_relu, ...
+_ACTIVATIONS = {name.replace("_", "") for name in dir(keras.activations) if name[0] != "_"} | {"prelu", "relu6"}
+_ACTIVATIONS -= {"linear", "get", "serialize", "deserialize"}
+_LAST = {"softmax", "sigmoid", "logsoftmax"}
+
+
+def guided_backprop(
+    model: keras.Model,
+    images: np.ndarray,
+    target: int | Sequence[int] | np.ndarray | None = None,
+    layer: str | None = None,
+    *,
+    method: str = "guided",
+    batch_size: int = 64,
+) -> np.ndarray:
+    """What in each image excites a unit: its gradient, taken back with the paper's rule at every ReLU.
+
+    Section 4 of the paper: a ReLU passes the gradient on where its input and the gradient are both positive. The ReLU
+    may be a layer, an `activation` argument or a `keras.ops.relu`; in a layer of your own that holds no other layers
+    it is not seen. A softmax or sigmoid at the end is left out: targets are logits. Nothing of the model changes.
+
+    Args:
+        model: a functional or sequential `keras.Model` with one input and one output.
+        images: `[N, height, width, channels]` as the model takes them; for the nets of `AllConvNet` pixels 0..255.
+        target: which unit of `layer`. None: each image's strongest. A number: that class, or in a feature map each
+            image's strongest position of that channel. A tuple (row, column, channel): that unit of a feature map. An
+            array `[N]` or `[N, 3]`: such a number or such a unit for each image.
+        layer: name of the layer or node whose output is explained; None means the logits.
+        method: "guided"; "deconvnet", where only the gradient must be positive; or "gradient", the derivative itself.
+        batch_size: images at a time; does not change the result.
+
+    Returns:
+        float32, the shape of `images`: the unit's change per unit of pixel value under that rule.
+
+    Raises:
+        ValueError: an argument is not one of those above, or the model has an activation that the rule does not cover
+            (LeakyReLU and others; `method="gradient"` takes them all) or no ReLU at all.
+        TypeError: the model is not functional.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> model = allconvnet.AllConvNet("all_cnn_c")
+        >>> images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
+        >>> guided_backprop(model, images, target=3).shape
+        (2, 32, 32, 3)
+    """
+    if method not in _METHODS:
+        raise ValueError(message("Unknown method", received=f"method={method!r}", allowed=listed(_METHODS)))
+    images = _check_images(model, images)
+    relu = _METHODS[method]
+    if relu:
+        _check_activations(model)
+    last = None if layer else _last_activation(model)
+    graph = keras.Model(model.inputs, _tensor(model, layer) if layer else _logits(model))
+    gradients = []
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        outputs, pull_back = vjp(
+            lambda x: _run(graph, x, relu, last), ops.convert_to_tensor(images[part], dtype="float32")
+        )
+        unit = _units(ops.convert_to_numpy(outputs), target, part, len(images))
+        gradients.append(ops.convert_to_numpy(pull_back(ops.cast(unit, outputs.dtype))))
+    return np.concatenate(gradients)
+
+
+def class_activation_map(
+    model: keras.Model,
+    images: np.ndarray,
+    classes: int | Sequence[int] | None = None,
+    *,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Where in each image a class is seen: the map whose average is the class's logit.
+
+    These nets end in a class convolution and a global average, so the map is exact and costs one prediction.
+
+    Args:
+        model: a functional `keras.Model` whose logits are a `GlobalAveragePooling2D`, such as the nets of `AllConvNet`.
+        images: `[N, height, width, channels]` as the model takes them.
+        classes: a class or several; None means all.
+        batch_size: images at a time; does not change the result.
+
+    Returns:
+        float32 `[N, rows, columns, classes]`, as it is: the mean over rows and columns is the logit. For a picture,
+        `to_picture` lays it over the image.
+
+    Raises:
+        ValueError: the model does not end so, there is no such class, or the images do not fit.
+        TypeError: the model is not functional.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> model = allconvnet.AllConvNet("all_cnn_c")
+        >>> class_activation_map(model, np.zeros((2, 32, 32, 3), "uint8"), classes=[3, 5]).shape
+        (2, 6, 6, 2)
+    """
+    images = _check_images(model, images)
+    logits = _logits(model)
+    average = logits._keras_history.operation
+    if not isinstance(average, keras.layers.GlobalAveragePooling2D):
+        raise ValueError(
+            message(
+                "The logits of this model are not an average over a map",
+                received=f"{type(average).__name__} {average.name!r}",
+                allowed="a model that ends in GlobalAveragePooling2D, with or without a softmax behind it",
+            )
+        )
+    count = logits.shape[-1]
+    chosen = np.arange(count) if classes is None else np.atleast_1d(classes)
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not all(0 <= number < count for number in chosen):
+        raise ValueError(
+            message("There is no such class", received=f"classes={classes!r}", allowed=f"0 to {count - 1}")
+        )
+    graph = keras.Model(model.inputs, average.input)
+    maps = graph.predict(images, batch_size=batch_size, verbose=0)
+    return maps[..., chosen].astype("float32")
+
+
+def receptive_field(model: keras.Model, layer: str, size: int | None = None) -> tuple[int, int, int]:
+    """The window of the image that a unit of a feature map sees.
+
+    Args:
+        model: a functional `keras.Model`, a single chain of layers up to `layer`.
+        layer: name of a convolution, a pooling or an elementwise layer.
+        size: side of the images in pixels; None means that of the model. It decides how "same" padding falls.
+
+    Returns:
+        `(side, stride, offset)` in pixels: unit (row, column) sees rows `offset + stride * row` to that plus `side`,
+        and the columns likewise. Parts may lie outside of the image, where the padding is.
+
+    Raises:
+        ValueError: no such layer, a layer that sees the whole image, or the model branches.
+        TypeError: the model is not functional.
+
+    Example:
+        >>> import allconvnet
+        >>> receptive_field(allconvnet.AllConvNet("all_cnn_c"), "conv3")
+        (7, 2, -2)
+    """
+    _check_functional(model)
+    side, stride, offset = 1, 1, 0
+    operations = _chain(model, _tensor(model, layer))
+    size = size or model.inputs[0].shape[1] or 1 << 10
+    for operation in operations:
+        if isinstance(operation, (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)):
+            raise ValueError(
+                message("This layer sees the whole image", received=f"layer={layer!r}", allowed="a layer with a map")
+            )
+        kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))
+        if kernel is None:
+            continue
+        kernel, step = kernel[0], operation.strides[0]
+        dilation = getattr(operation, "dilation_rate", (1,))[0]
+        kernel = (kernel - 1) * dilation + 1
+        if operation.padding == "same":
+            rows = -(-size // step)
+            offset -= stride * (max((rows - 1) * step + kernel - size, 0) // 2)
+            size = rows
+        else:
+            size = (size - kernel) // step + 1
+        side += (kernel - 1) * stride
+        stride *= step
+    return side, stride, offset
+
+
+def to_picture(
+    arrays: np.ndarray,
+    *,
+    images: np.ndarray | None = None,
+    caption: str = "",
+    columns: int | None = None,
+    cell: int = 128,
+) -> np.ndarray:
+    """Arrays as one picture: a grid with a caption.
+
+    Gradients are shown around gray, maps in blue (negative) to red (positive), both on a scale symmetric about zero
+    that ends at the largest magnitude of each.
+
+    Args:
+        arrays: uint8 `[N, height, width, 3]` images, shown as they are; float `[N, height, width, 3]` gradients; or
+            float `[N, rows, columns]` maps.
+        images: uint8 `[N, height, width, 3]`, on which maps are laid; their positive part only.
+        caption: what stands above the grid: net, layer and target.
+        columns: cells in a row; None means all up to 8.
+        cell: side of a cell in pixels.
+
+    Returns:
+        uint8 `[height, width, 3]`, RGB; `cv2.imwrite(path, picture[..., ::-1])` writes it.
+
+    Raises:
+        ValueError: the arrays are none of these, or the images do not fit them.
+
+    Example:
+        >>> import numpy as np
+        >>> to_picture(np.zeros((3, 32, 32, 3), "float32"), caption="all_cnn_c, relu6").shape
+        (160, 396, 3)
+    """
+    arrays = np.asarray(arrays)
+    colors = arrays.ndim == 4 and arrays.shape[3] == 3
+    if not len(arrays) or not (colors or (arrays.ndim == 3 and arrays.dtype.kind == "f")):
+        raise ValueError(
+            message(
+                "These arrays make no picture",
+                received=f"{arrays.dtype} {arrays.shape}",
+                allowed="uint8 or float [N, height, width, 3], or float [N, rows, columns]",
+            )
+        )
+    if images is not None and (colors or len(images) != len(arrays) or np.asarray(images).dtype != np.uint8):
+        raise ValueError(
+            message(
+                "These images are not those of the maps",
+                received=f"{np.asarray(images).dtype} {np.shape(images)} for {arrays.dtype} {arrays.shape}",
+                allowed="uint8 [N, height, width, 3] for float maps [N, rows, columns]",
+            )
+        )
+    columns = min(len(arrays), columns or 8)
+    gap, head = 3, 26 if caption else 0
+    rows = -(-len(arrays) // columns)
+    canvas = np.full((head + rows * (cell + gap) + gap, columns * (cell + gap) + gap, 3), 255, np.uint8)
+    if caption:
+        cv2.putText(canvas, caption, (gap + 2, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
+    for number, array in enumerate(arrays):
+        top = head + gap + (number // columns) * (cell + gap)
+        left = gap + (number % columns) * (cell + gap)
+        picture = _colored(array, None if images is None else images[number])
+        canvas[top : top + cell, left : left + cell] = _enlarged(picture, cell)
+    return canvas
+
+
+def _enlarged(picture: np.ndarray, cell: int) -> np.ndarray:
+    shrinks = max(picture.shape[:2]) > cell
+    return cv2.resize(picture, (cell, cell), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+
+
+def _colored(array: np.ndarray, image: np.ndarray | None) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    scaled = array / max(float(np.abs(array).max()), 1e-12)
+    if array.ndim == 3:
+        return np.round(127.5 + 127.5 * scaled).astype("uint8")
+    red, blue = np.array([200.0, 30.0, 30.0]), np.array([30.0, 60.0, 200.0])
+    if image is None:
+        scaled = scaled[..., None]
+        return np.round(255 + np.abs(scaled) * (np.where(scaled > 0, red, blue) - 255)).astype("uint8")
+    scaled = cv2.resize(scaled.astype("float32"), image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    weight = 0.7 * np.clip(scaled, 0, 1)[..., None]
+    return np.round((1 - weight) * image + weight * red).astype("uint8")
+
+
+def _check_functional(model: keras.Model) -> None:
+    if not (isinstance(model, keras.Model) and hasattr(model, "_run_through_graph")) and not (
+        isinstance(model, keras.Sequential) and model.built
+    ):
+        raise TypeError(
+            message(
+                "The layers of this model cannot be followed",
+                received=f"{type(model).__name__}",
+                allowed="a functional keras.Model, or a built keras.Sequential",
+            )
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            message(
+                "The model must have one input and one output",
+                received=f"{len(model.inputs)} inputs, {len(model.outputs)} outputs",
+                next_step="Make one of its parts: keras.Model(model.inputs[0], model.outputs[0]).",
+            )
+        )
+
+
+def _check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    _check_functional(model)
+    images = np.asarray(images)
+    wanted = model.inputs[0].shape
+    if (
+        images.dtype.kind not in "uif"
+        or images.ndim != len(wanted)
+        or not len(images)
+        or any(side not in (None, there) for side, there in zip(wanted[1:], images.shape[1:], strict=True))
+    ):
+        raise ValueError(
+            message(
+                "The images do not fit the model",
+                received=f"{images.dtype} {images.shape}",
+                allowed=f"{wanted}, one image or more, integers or floats",
+                next_step="allconvnet.load_images makes such a batch.",
+            )
+        )
+    return images
+
+
+def _operations(model: keras.Model) -> list:
+    """Every layer and node of the model and of the models in it."""
+    found = []
+    for operation in keras.Model(model.inputs, model.outputs).operations:
+        found += _operations(operation) if _is_graph(operation) else [operation]
+    return found
+
+
+def _is_graph(operation) -> bool:
+    return isinstance(operation, (keras.Sequential, keras.Model)) and bool(getattr(operation, "inputs", None))
+
+
+def _activation(operation) -> str:
+    """Name of the activation that an operation applies, in lower case without underscores; "" if none."""
+    function = getattr(operation, "activation", None)
+    name = getattr(function, "__name__", type(function).__name__) if function else type(operation).__name__
+    name = name.lower().replace("_", "")
+    if name not in _ACTIVATIONS:
+        return "" if not function or name == "linear" else name
+    # keras.layers.ReLU and keras.ops have further arguments that make another function of it.
+    extras = [getattr(operation, key, None) for key in ("negative_slope", "threshold", "max_value")]
+    return (
+        f"{name} with {extras}" if name == "relu" and not function and any(e not in (None, 0) for e in extras) else name
+    )
+
+
+def _does_more(operation) -> bool:
+    """Whether the activation is an argument of a layer that computes something else before."""
+    return getattr(operation, "activation", None) is not None and not isinstance(operation, keras.layers.Activation)
+
+
+def _check_activations(model: keras.Model) -> None:
+    operations = _operations(model)
+    last = _last_activation(model)
+    for operation in operations:
+        if operation is not last and _activation(operation) not in ("", "relu"):
+            raise ValueError(
+                message(
+                    "Guided backpropagation and the deconvnet are defined for ReLU only",
+                    received=f"{_activation(operation)} in {operation.name!r}",
+                    allowed='relu; any activation with method="gradient"',
+                )
+            )
+        if list(getattr(operation, "_flatten_layers", lambda **_: ())(include_self=False)):
+            raise ValueError(
+                message(
+                    "A layer that holds other layers may hide a ReLU",
+                    received=f"{type(operation).__name__} {operation.name!r}",
+                    allowed='functional and sequential models within the model; any layer with method="gradient"',
+                )
+            )
+    if not any(_activation(operation) == "relu" for operation in operations):
+        raise ValueError(
+            message(
+                "The model has no ReLU that can be seen",
+                received=f"{len(operations)} layers",
+                next_step='Use method="gradient".',
+            )
+        )
+
+
+def _last_activation(model: keras.Model):
+    """The layer or node that turns logits into probabilities, if the model ends in one."""
+    operation = model.outputs[0]._keras_history.operation
+    if _is_graph(operation):
+        return _last_activation(operation)
+    return operation if _activation(operation) in _LAST else None
+
+
+def _logits(model: keras.Model):
+    """The tensor before the last activation; where that is an argument of a layer, the layer's output."""
+    tensor = model.outputs[0]
+    last = tensor._keras_history.operation
+    return last.input if last is _last_activation(model) and not _does_more(last) else tensor
+
+
+def _tensor(model: keras.Model, name: str):
+    operations = {operation.name: operation for operation in keras.Model(model.inputs, model.outputs).operations}
+    if name not in operations:
+        raise ValueError(
+            message("There is no such layer", received=f"layer={name!r}", allowed=listed(operations), next_step="")
+        )
+    return operations[name].output
+
+
+def _chain(model: keras.Model, tensor) -> list:
+    operations = []
+    while True:
+        operation = tensor._keras_history.operation
+        if isinstance(operation, keras.layers.InputLayer):
+            return operations[::-1]
+        if isinstance(operation.input, (list, tuple)):
+            raise ValueError(
+                message("The model branches", received=f"{operation.name!r}", allowed="a single chain of layers")
+            )
+        operations.append(operation)
+        tensor = operation.input
+
+
+def _run(graph: keras.Model, x, relu: Callable | None, last):
+    """The graph's output, each ReLU by `relu`, the activation of the layer `last` left out."""
+
+    def replaced(operation) -> Callable:
+        if _is_graph(operation):
+            inner = keras.Model(operation.inputs, operation.outputs)
+            return lambda y, **_: _run(inner, y, relu, last)
+        if operation is not last and (relu is None or _activation(operation) != "relu"):
+            return operation
+        after = (lambda y: y) if operation is last else relu
+        if _does_more(operation):
+            return lambda y, **_: after(_without_activation(operation, y))
+        return lambda y, **_: after(y)
+
+    return graph._run_through_graph(x, operation_fn=replaced)
+
+
+def _without_activation(layer: keras.layers.Layer, x):
+    """What the layer computes before its activation, by a twin that borrows its variables."""
+    twin = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    twin.build(x.shape)
+    values = [
+        [variable.value for variable in group] for group in (layer.trainable_variables, layer.non_trainable_variables)
+    ]
+    outputs, _ = twin.stateless_call(*values, x)
+    return outputs
+
+
+def _units(outputs: np.ndarray, target, part: slice, count: int) -> np.ndarray:
+    """1 at the unit that each output is asked for, else 0."""
+    shape = outputs.shape[1:]
+    flat = outputs.reshape(len(outputs), -1)
+    if target is None:
+        chosen = flat.argmax(axis=1)
+    else:
+        wanted = np.asarray(target)
+        per_image = not isinstance(target, tuple) and wanted.ndim > 0
+        if per_image and len(wanted) != count:
+            raise _bad_target(target, shape, f"{count} images")
+        wanted = wanted[part] if per_image else np.broadcast_to(wanted, (len(outputs), *wanted.shape))
+        is_unit = wanted.shape[1:] == (len(shape),) and len(shape) > 1
+        limits = shape if is_unit else shape[-1:]
+        if (
+            wanted.dtype.kind not in "iu"
+            or not (is_unit or wanted.ndim == 1)
+            or np.any((wanted < 0) | (wanted >= limits))
+        ):
+            raise _bad_target(target, shape, "")
+        if is_unit:
+            chosen = np.ravel_multi_index(tuple(wanted.T), shape)
+        else:
+            channels = flat.reshape(len(outputs), -1, shape[-1])[np.arange(len(outputs)), :, wanted]
+            chosen = channels.argmax(axis=1) * shape[-1] + wanted
+    unit = np.zeros_like(flat, "float32")
+    unit[np.arange(len(flat)), chosen] = 1
+    return unit.reshape(outputs.shape)
+
+
+def _bad_target(target, shape: tuple[int, ...], images: str) -> ValueError:
+    kinds = [f"a class or channel 0 to {shape[-1] - 1}", "one of these for each image"]
+    if len(shape) > 1:
+        kinds.insert(1, f"a tuple (row, column, channel) within {shape}")
+    return ValueError(
+        message(
+            "There is no such target",
+            received=f"target={target!r}" + (f" for {images}" if images else ""),
+            allowed=", ".join(kinds) + ", or None",
+        )
+    )

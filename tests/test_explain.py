@@ -1,0 +1,394 @@
+"""Explanations against a net computed by hand, a slow NumPy reference, and finite differences."""
+
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from allconvnet import (
+    AllConvNet,
+    class_activation_map,
+    explain,
+    guided_backprop,
+    load_images,
+    receptive_field,
+    to_picture,
+)
+
+TOP = Path(__file__).parents[1]
+METHODS = ["guided", "deconvnet", "gradient"]
+
+
+def by_hand():
+    """Three hidden ReLU units of two inputs, one output: relu(x @ a) @ b."""
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3, activation="relu"), layers.Dense(1)])
+    a, b = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]]), np.array([[2.0], [-1.0], [1.0]])
+    model.set_weights([a, np.zeros(3), b, np.zeros(1)])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        # At (1, 1) the units are 5, 3 and -3, and their gradients 2, -1 and 1.
+        ("gradient", [2 * 1 - 1 * -2, 2 * 4 - 1 * 5]),  # units 1 and 2 are on
+        ("deconvnet", [2 * 1 + 1 * 3, 2 * 4 + 1 * -6]),  # units 1 and 3 have a positive gradient
+        ("guided", [2 * 1, 2 * 4]),  # unit 1 has both
+    ],
+)
+def test_three_units_by_hand(method, expected):
+    assert guided_backprop(by_hand(), np.ones((1, 2)), method=method).tolist() == [expected]
+
+
+def convolve(x, kernel):
+    """Valid convolution, stride 1, one output at a time."""
+    side, count = kernel.shape[0], x.shape[0] - kernel.shape[0] + 1
+    y = np.zeros((count, count, kernel.shape[3]))
+    for i in range(count):
+        for j in range(count):
+            y[i, j] = np.einsum("ijc,ijck->k", x[i : i + side, j : j + side], kernel)
+    return y
+
+
+def convolve_back(gradient, kernel, shape):
+    side, x = kernel.shape[0], np.zeros(shape)
+    for i in range(gradient.shape[0]):
+        for j in range(gradient.shape[1]):
+            x[i : i + side, j : j + side] += np.einsum("k,ijck->ijc", gradient[i, j], kernel)
+    return x
+
+
+def relu_back(gradient, forward, method):
+    if method != "deconvnet":
+        gradient = gradient * (forward > 0)
+    return gradient if method == "gradient" else np.maximum(gradient, 0)
+
+
+def reference(image, kernels, unit, method):
+    """Two convolutions, each with ReLU, then the unit (row, column, channel) of a third."""
+    inputs, forwards = [image], []
+    for kernel in kernels:
+        forwards.append(convolve(inputs[-1], kernel))
+        inputs.append(np.maximum(forwards[-1], 0))
+    gradient = np.zeros_like(forwards[-1])
+    gradient[unit] = 1
+    for number in (2, 1, 0):
+        if number < 2:
+            gradient = relu_back(gradient, forwards[number], method)
+        gradient = convolve_back(gradient, kernels[number], inputs[number].shape)
+    return gradient
+
+
+def small_net(form):
+    """Three convolutions with two ReLUs, written in one of the ways that Keras has for it."""
+    inputs = x = keras.Input((9, 9, 3))
+    for number, filters in enumerate((6, 5)):
+        if form == "argument":
+            x = layers.Conv2D(filters, 3, activation="relu")(x)
+            continue
+        x = layers.Conv2D(filters, 3)(x)
+        if form == "layer":
+            x = layers.ReLU()(x)
+        elif form == "activation":
+            x = layers.Activation("relu")(x)
+        elif form == "node":
+            x = ops.relu(x)
+        elif form == "nested":
+            part = keras.Input(x.shape[1:])
+            x = keras.Model(part, keras.Sequential([layers.ReLU()])(part), name=f"part{number}")(x)
+    return keras.Model(inputs, layers.Conv2D(4, 3, name="last")(x))
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    random = np.random.default_rng(0)
+    return [random.normal(0, 1, shape) for shape in ((3, 3, 3, 6), (3, 3, 6, 5), (3, 3, 5, 4))]
+
+
+@pytest.mark.parametrize("form", ["layer", "argument", "activation", "node", "nested"])
+@pytest.mark.parametrize("method", METHODS)
+def test_slow_reference(form, method, kernels):
+    model = small_net(form)
+    model.set_weights([value for kernel in kernels for value in (kernel, np.zeros(kernel.shape[3]))])
+    images = np.random.default_rng(1).normal(0, 1, (3, 9, 9, 3))
+    units = np.array([[0, 1, 2], [2, 2, 3], [1, 0, 0]])
+    expected = [reference(image, kernels, tuple(unit), method) for image, unit in zip(images, units, strict=True)]
+    before = [value.copy() for value in model.get_weights()]
+    config, nodes = model.get_config(), [len(layer._inbound_nodes) for layer in model.layers]
+    found = guided_backprop(model, images, units, method=method, batch_size=2)
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    # The model is as it was.
+    assert model.get_config() == config
+    assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_methods_differ(kernels):
+    image = np.random.default_rng(1).normal(0, 1, (9, 9, 3))
+    guided, deconvnet, gradient = (reference(image, kernels, (0, 0, 0), method) for method in METHODS)
+    assert min(np.abs(guided - deconvnet).max(), np.abs(guided - gradient).max()) > 0.1
+
+
+@pytest.fixture(scope="module")
+def net():
+    return AllConvNet("all_cnn_c")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return load_images(sorted((TOP / "examples/pictures").glob("*.*g")))
+
+
+def test_gradient_is_the_derivative(net, pictures):
+    logits = AllConvNet("all_cnn_c", classifier_activation=None)
+    images = pictures[:2].astype("float32")
+    direction = np.random.default_rng(0).normal(0, 1, images.shape)
+    slope = (guided_backprop(net, images, 3, method="gradient") * direction).sum(axis=(1, 2, 3))
+    step = 0.02
+    high, low = (logits.predict(images + sign * step * direction, verbose=0)[:, 3] for sign in (1, -1))
+    np.testing.assert_allclose((high - low) / (2 * step), slope, rtol=0.03, atol=0.003)
+
+
+def test_targets(net, pictures):
+    best = net.predict(pictures, verbose=0).argmax(axis=1)
+    default = guided_backprop(net, pictures)
+    assert default.shape == pictures.shape
+    assert np.array_equal(default, guided_backprop(net, pictures, best))
+    assert np.array_equal(default[3], guided_backprop(net, pictures, int(best[3]))[3])
+    # The softmax at the end is left out, and nothing else.
+    logits = AllConvNet("all_cnn_c", classifier_activation=None)
+    assert np.array_equal(default, guided_backprop(logits, pictures))
+
+
+def test_targets_in_a_feature_map(net, pictures):
+    maps = keras.Model(net.inputs, net.get_layer("relu5").output).predict(pictures, verbose=0)
+    positions = [np.unravel_index(one[..., 7].argmax(), one.shape[:2]) for one in maps]
+    strongest = guided_backprop(net, pictures, 7, "relu5")
+    units = np.array([[*position, 7] for position in positions])
+    assert np.array_equal(strongest, guided_backprop(net, pictures, units, "relu5"))
+    assert np.array_equal(strongest[2], guided_backprop(net, pictures, tuple(units[2].tolist()), "relu5")[2])
+    overall = [np.unravel_index(one.argmax(), one.shape) for one in maps]
+    assert np.array_equal(
+        guided_backprop(net, pictures, None, "relu5"), guided_backprop(net, pictures, overall, "relu5")
+    )
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_last_activation_as_an_argument(activation, kernels):
+    inputs = keras.Input((9, 9, 3))
+    x = layers.Flatten()(layers.Conv2D(6, 3, activation="relu")(inputs))
+    one, other = layers.Dense(4, activation=activation), layers.Dense(4)
+    models = [keras.Model(inputs, one(x)), keras.Model(inputs, other(x))]
+    other.set_weights(one.get_weights())
+    images = np.random.default_rng(1).normal(0, 1, (2, 9, 9, 3))
+    for method in METHODS:
+        first, second = (guided_backprop(model, images, 2, method=method) for model in models)
+        np.testing.assert_allclose(first, second, atol=1e-5)
+        assert np.abs(first).max() > 0.01
+
+
+def test_gradient_takes_any_activation():
+    images = np.random.default_rng(0).normal(0, 1, (2, 8, 8, 3))
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.LeakyReLU(), layers.Flatten()])
+    assert guided_backprop(model, images, 0, method="gradient").any()
+
+
+INPUT = keras.Input((8, 8, 3))
+IMAGES = np.zeros((2, 8, 8, 3))
+
+
+def with_relu(*more):
+    return keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3, activation="relu"), *more])
+
+
+class Block(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.hidden = layers.ReLU()
+
+    def call(self, x):
+        return self.hidden(x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+def test_unknown_layer():
+    with pytest.raises(ValueError, match=r"no such layer\. Received: layer='conv9'\. Allowed: .*'conv2d"):
+        guided_backprop(with_relu(), IMAGES, layer="conv9")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "match"),
+    [
+        (with_relu(layers.LeakyReLU()), {}, r"ReLU only\. Received: leakyrelu in 'leaky"),
+        (with_relu(layers.PReLU()), {}, r"Received: prelu"),
+        (with_relu(layers.Activation("gelu")), {"method": "deconvnet"}, r"Received: gelu"),
+        (with_relu(layers.Conv2D(2, 1, activation="tanh"), layers.Flatten()), {}, r"Received: tanh"),
+        (with_relu(layers.ReLU(6)), {}, r"Received: relu with \[0\.0, 0\.0, 6\]"),
+        (with_relu(layers.Softmax(), layers.Flatten()), {}, r"Received: softmax"),
+        (keras.Model(INPUT, ops.silu(ops.relu(INPUT))), {}, r"Received: silu in 'silu"),
+        (with_relu(Block()), {}, r"may hide a ReLU\. Received: Block"),
+        (keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3)]), {}, r"no ReLU that can be seen"),
+        (with_relu(), {"method": "guide"}, r"Unknown method\. Received: method='guide'\. Allowed: 'guided'"),
+        (with_relu(), {"target": 4}, r"target=4\. Allowed: a class or channel 0 to 3, a tuple .* within \(6, 6, 4\)"),
+        (with_relu(), {"target": (6, 0, 0)}, r"target=\(6, 0, 0\)"),
+        (with_relu(), {"target": (1, 2)}, r"target=\(1, 2\)"),
+        (with_relu(), {"target": [1, 2, 3]}, r"target=\[1, 2, 3\] for 2 images"),
+        (with_relu(), {"target": 0.5}, r"target=0\.5"),
+        (keras.Model(INPUT, [ops.relu(INPUT), INPUT]), {}, r"one input and one output\. Received: 1 inputs, 2 outputs"),
+    ],
+)
+def test_errors(model, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        guided_backprop(model, IMAGES, **arguments)
+
+
+@pytest.mark.parametrize("images", [IMAGES[0], IMAGES[:0], IMAGES[:, :7], IMAGES.astype(str)])
+def test_images_that_do_not_fit(images):
+    for function in (guided_backprop, class_activation_map):
+        with pytest.raises(ValueError, match=r"do not fit the model\. Received: .*Allowed: \(None, 8, 8, 3\)"):
+            function(with_relu(), images)
+
+
+def test_subclassed_model():
+    with pytest.raises(TypeError, match=r"cannot be followed\. Received: Subclassed\. Allowed: a functional"):
+        guided_backprop(Subclassed(), IMAGES)
+
+
+def test_another_backend(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match=r"No gradients on this backend.*'torch'.*'tensorflow' or 'jax'"):
+        guided_backprop(with_relu(), IMAGES)
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+@pytest.mark.parametrize("class_relu", [False, True])
+def test_class_map_mean_is_the_logit(activation, class_relu, pictures):
+    arguments = {"weights": "cifar10", "class_relu": class_relu}
+    maps = class_activation_map(AllConvNet(classifier_activation=activation, **arguments), pictures, batch_size=4)
+    assert (maps.shape, maps.dtype) == ((10, 6, 6, 10), "float32")
+    logits = AllConvNet(classifier_activation=None, **arguments).predict(pictures, verbose=0)
+    np.testing.assert_allclose(maps.mean(axis=(1, 2)), logits, atol=1e-5)
+    assert (maps.min() < -0.1) != class_relu
+
+
+def test_class_map_of_some_classes(net, pictures):
+    maps = class_activation_map(net, pictures)
+    assert np.array_equal(class_activation_map(net, pictures, [8, 0]), maps[..., [8, 0]])
+    assert np.array_equal(class_activation_map(net, pictures, 5), maps[..., [5]])
+
+
+@pytest.mark.parametrize("classes", [10, [0, -1], 0.5, [[1]]])
+def test_class_map_of_no_class(net, pictures, classes):
+    with pytest.raises(ValueError, match=r"no such class\. Received: classes=.*Allowed: 0 to 9"):
+        class_activation_map(net, pictures, classes)
+
+
+def test_class_map_without_average():
+    with pytest.raises(ValueError, match=r"not an average over a map\. Received: Flatten"):
+        class_activation_map(with_relu(layers.Flatten()), IMAGES)
+
+
+@pytest.mark.parametrize("variant", ["all_cnn_c", "model_a", "strided_cnn_b", "all_cnn_b_imagenet"])
+def test_receptive_field_is_where_the_gradient_is(variant):
+    model = AllConvNet(variant, weights=None, include_top=False)
+    side = model.input_shape[1]
+    image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3))
+    names = [layer.name for layer in model.layers if layer.name.startswith(("conv", "pool"))]
+    for name in names[:: len(names) // 3]:
+        rows = model.get_layer(name).output.shape[1]
+        unit = (rows // 2, rows // 3)
+        reach = 0
+        for channel in range(0, 96, 4):
+            gradient = guided_backprop(model, image, (*unit, channel), name, method="gradient")
+            reach = np.maximum(reach, np.abs(gradient[0]).max(axis=2))
+        size, stride, offset = receptive_field(model, name)
+        for axis, position in enumerate(unit):
+            seen = np.nonzero(reach.max(axis=1 - axis))[0]
+            start = offset + stride * position
+            assert (max(start, 0), min(start + size, side) - 1) == (seen[0], seen[-1]), (name, axis)
+
+
+def test_receptive_field_errors(net):
+    with pytest.raises(ValueError, match=r"no such layer\. Received: layer='conv10'"):
+        receptive_field(net, "conv10")
+    with pytest.raises(ValueError, match=r"sees the whole image\. Received: layer='logits'"):
+        receptive_field(net, "logits")
+    branches = keras.Model(INPUT, layers.Add(name="sum")([INPUT, layers.ReLU()(INPUT)]))
+    with pytest.raises(ValueError, match=r"The model branches\. Received: 'sum'"):
+        receptive_field(branches, "sum")
+
+
+def test_picture_of_gradients():
+    arrays = np.zeros((3, 4, 4, 3), "float32")
+    arrays[1, 0, 0], arrays[1, 3, 3] = 2, -1
+    picture = to_picture(arrays, columns=2, cell=8)
+    assert (picture.shape, picture.dtype) == ((25, 25, 3), "uint8")
+    assert picture[3, 3].tolist() == [128] * 3
+    # Symmetric about zero: 2 is white, -1 half way to black.
+    assert picture[3, 14].tolist() == [255] * 3
+    assert picture[10, 21].tolist() == [64] * 3
+    assert picture[20, 20].tolist() == [255] * 3, "no fourth cell"
+
+
+def test_picture_of_maps():
+    maps = np.array([[[1.0, -1.0], [0.0, 0.5]]], "float32")
+    red, blue = to_picture(maps, cell=8)[3, 3], to_picture(maps, cell=8)[3, 10]
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    assert to_picture(maps, cell=8)[10, 3].tolist() == [255] * 3
+    images = np.full((1, 8, 8, 3), 90, "uint8")
+    laid = to_picture(maps, images=images, cell=8)
+    assert laid[3, 3, 0] > 90
+    assert laid[3, 10].tolist() == [90] * 3, "only what is positive is laid on the image"
+
+
+def test_picture_of_images_and_caption():
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), "uint8")
+    plain = to_picture(images, cell=16)
+    assert np.array_equal(plain[3:19, 3:19], images[0])
+    captioned = to_picture(images, cell=16, caption="net, layer, target")
+    assert np.array_equal(captioned[26:], plain)
+    assert captioned[:26].min() < 100
+
+
+@pytest.mark.parametrize("arrays", [np.zeros((2, 4, 4, 2)), np.zeros((0, 4, 4, 3)), np.zeros((4, 4), "uint8")])
+def test_no_picture(arrays):
+    with pytest.raises(ValueError, match=r"make no picture\. Received: .*Allowed: uint8 or float"):
+        to_picture(arrays)
+
+
+def test_maps_and_images_that_differ():
+    with pytest.raises(ValueError, match=r"not those of the maps"):
+        to_picture(np.zeros((2, 4, 4)), images=np.zeros((1, 8, 8, 3), "uint8"))
+
+
+def test_stored_picture(pictures):
+    """The picture that a person has looked at; made again from the published weights."""
+    net = AllConvNet("all_cnn_c", weights="cifar10_v1")
+    gradients = [guided_backprop(net, pictures[3:4], method=method) for method in METHODS]
+    maps = class_activation_map(net, pictures[3:4], 3)[..., 0]
+    rows = [
+        to_picture(np.concatenate(gradients), caption="all_cnn_c, logits, strongest class"),
+        to_picture(np.repeat(maps, 3, 0), images=np.repeat(pictures[3:4], 3, 0), caption="all_cnn_c, class map, cat"),
+    ]
+    picture = np.concatenate(rows)
+    path = Path(__file__).parent / "reference/explain.png"
+    stored = cv2.imread(str(path))
+    assert stored is not None, path
+    assert stored.shape == picture.shape
+    assert np.abs(stored[..., ::-1].astype(int) - picture).mean() < 0.5
+
+
+def test_explain_is_an_attribute():
+    assert explain.guided_backprop is guided_backprop
