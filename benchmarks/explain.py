@@ -83,9 +83,7 @@ def whole_or_windows(path: Path, heights: list[int], repeats: int) -> None:
             times["windows"].append(seconds(one_by_one))
         ratio = statistics.median(times["windows"]) / statistics.median(times["pass"])
         agreement = 100 * np.mean(a == b)
-        print(
-            f"  {size[1]}x{size[0]}: {len(windows)} windows, top-1 agrees on {agreement:.1f} %, {ratio:.0f} times faster"
-        )
+        print(f"  {size[1]}x{size[0]}: {len(windows)} windows, top-1 agrees on {agreement:.1f} %, {ratio:.0f}x faster")
 
 
 def main() -> None:

@@ -19,6 +19,16 @@ def cifar10():
 
 
 @pytest.fixture(scope="session")
+def cifar100():
+    """The real data set, where ALLCONVNET_CIFAR100 says it is."""
+    if not os.environ.get("ALLCONVNET_CIFAR100"):
+        pytest.skip("ALLCONVNET_CIFAR100 is not set to a cifar-100-python folder")
+    from allconvnet import load_cifar100
+
+    return load_cifar100()
+
+
+@pytest.fixture(scope="session")
 def toy_cifar10():
     """Two splits in CIFAR-10's shape whose label is plain to see: the colour of the image."""
     random = np.random.default_rng(0)

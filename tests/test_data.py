@@ -1,4 +1,4 @@
-"""Reading CIFAR-10: folder, parent folder, archive; and a pickle that tries to run code."""
+"""Reading CIFAR-10 and CIFAR-100: folder, parent folder, archive; and a pickle that tries to run code."""
 
 import pickle
 import tarfile
@@ -6,7 +6,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from allconvnet import load_cifar10
+from allconvnet import CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100
+from allconvnet._specs import NORMALIZATION
 
 NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 
@@ -84,9 +85,28 @@ def test_missing_batch(tmp_path):
         load_cifar10(tmp_path)
 
 
-def test_real_data(cifar10):
-    (images, labels), (test_images, test_labels) = cifar10
+def test_cifar100_has_fine_labels(tmp_path, monkeypatch):
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name, fine in (("train", [99, 0, 5]), ("test", [7, 8, 9])):
+        batch = {b"data": np.zeros((3, 3072), np.uint8), b"fine_labels": fine, b"coarse_labels": [1, 2, 3]}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    monkeypatch.setenv("ALLCONVNET_CIFAR100", str(tmp_path))
+    for (_, labels), (_, test_labels) in (load_cifar100(), load_cifar100(folder)):
+        assert (labels.tolist(), test_labels.tolist()) == ([99, 0, 5], [7, 8, 9])
+    (folder / "test").unlink()
+    with pytest.raises(FileNotFoundError, match=r"CIFAR-100 is not there.*without 'test'.*Set ALLCONVNET_CIFAR100"):
+        load_cifar100()
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", CIFAR10_CLASSES), ("cifar100", CIFAR100_CLASSES)])
+def test_real_data(name, classes, request):
+    (images, labels), (test_images, test_labels) = request.getfixturevalue(name)
+    count = len(classes)
     assert images.shape == (50_000, 32, 32, 3)
     assert test_images.shape == (10_000, 32, 32, 3)
-    assert np.bincount(labels).tolist() == [5000] * 10
-    assert np.bincount(test_labels).tolist() == [1000] * 10
+    assert np.bincount(labels).tolist() == [50_000 // count] * count
+    assert np.bincount(test_labels).tolist() == [10_000 // count] * count
+    # The constants by which pixels are normalised are those of the training images.
+    for axis, values in zip(("mean", "std"), NORMALIZATION[name], strict=True):
+        np.testing.assert_allclose(getattr(np, axis)(images, axis=(0, 1, 2), dtype="float64"), values, atol=5e-3)

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pooch
 import pytest
 
-from allconvnet import AllConvNet, _weights, fetch_weights, load_cifar10, save_weights, weights_info
-from allconvnet._fetch import _download, fetch_cifar10, fetch_url
+from allconvnet import AllConvNet, _weights, fetch_weights, load_cifar10, load_cifar100, save_weights, weights_info
+from allconvnet._fetch import _download, fetch_dataset, fetch_url
 
 BODY = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -248,11 +248,18 @@ def test_model_from_a_url(server, tmp_path):
     assert AllConvNet("strided_cnn_c", weights=url).output_shape == (None, 2)
 
 
-def test_archive_is_checked(server, cache, monkeypatch):
-    monkeypatch.delenv("ALLCONVNET_CIFAR10", raising=False)
-    monkeypatch.setenv("ALLCONVNET_CIFAR10_URL", f"{server.url}/file")
-    for function in (fetch_cifar10, load_cifar10):
-        with pytest.raises(OSError, match="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"):
+@pytest.mark.parametrize(
+    ("name", "load", "sha256"),
+    [
+        ("cifar10", load_cifar10, "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"),
+        ("cifar100", load_cifar100, "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),
+    ],
+)
+def test_archive_is_checked(name, load, sha256, server, cache, monkeypatch):
+    monkeypatch.delenv(f"ALLCONVNET_{name.upper()}", raising=False)
+    monkeypatch.setenv(f"ALLCONVNET_{name.upper()}_URL", f"{server.url}/file")
+    for function in (lambda: fetch_dataset(name), load):
+        with pytest.raises(OSError, match=sha256):
             function()
     assert list(cache.iterdir()) == []
 

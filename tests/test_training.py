@@ -12,11 +12,21 @@ import keras
 import numpy as np
 import pytest
 
-from allconvnet import RECIPES, AllConvNet, Recipe, evaluate_top1, fit_cifar10
-from allconvnet.training import _Augment, _native_precision
+from allconvnet import (
+    RECIPES,
+    ZCA,
+    AllConvNet,
+    Recipe,
+    evaluate_top1,
+    fit_cifar10,
+    fit_cifar100,
+    global_contrast_normalize,
+)
+from allconvnet._specs import NORMALIZATION
+from allconvnet.training import _Augment, _mirrored, _native_precision
 
 # The smallest net for 32x32 images, in steps of 8 images.
-TOY = Recipe(phases=((2, 24), (1, 32)), batch_size=8)
+TOY = Recipe(source="", phases=((2, 24), (1, 32)), batch_size=8)
 VARIANT = "strided_cnn_c"
 
 
@@ -114,7 +124,9 @@ def test_held_out_images_are_not_trained_on(tmp_path, toy_cifar10):
 
 def test_broken_loss_stops(tmp_path, toy_cifar10):
     broken = replace(TOY, muon_rate=1e30, sgd_rate=1e30, warmup=0.01)
-    with pytest.raises(FloatingPointError, match=r"no longer finite in epoch \d.*Lower the recipe's muon_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"no longer finite in step \d of epoch \d.*Lower the recipe's muon_rate"
+    ):
         fit_cifar10(VARIANT, recipe=broken, data=toy_cifar10, output_dir=tmp_path)
 
 
@@ -122,7 +134,13 @@ def test_broken_loss_stops(tmp_path, toy_cifar10):
     ("arguments", "match"),
     [
         ({"variant": "all_cnn_large"}, r"not made for CIFAR images.*126x126"),
-        ({"recipe": "slow"}, r"Unknown recipe. Received: recipe='slow'. Allowed: 'fast'"),
+        ({"recipe": "slow"}, r"Unknown recipe. Received: recipe='slow'. Allowed: 'ancestor', 'paper'"),
+        (
+            {"recipe": replace(TOY, schedule="cosine")},
+            r"Unknown schedule. Received: schedule='cosine'. Allowed: 'linear'",
+        ),
+        ({"recipe": replace(TOY, flip="up")}, r"Unknown flip. Received: flip='up'. Allowed: 'none', 'random'"),
+        ({"recipe": replace(TOY, fill="zero")}, r"Unknown fill. Received: fill='zero'. Allowed: 'reflect' or 'edge'"),
         ({"epochs": 0}, r"There must be an epoch. Received: epochs=0"),
         (
             {"recipe": TOY, "held_out": 33},
@@ -155,31 +173,94 @@ def test_recipes(name):
     assert recipe.resized(recipe.epochs) == recipe
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_learns_in_100_steps(name, tmp_path, cifar10):
+    """On 800 real images, in batches of 32: with each recipe's own net, rates, schedule and augmentation."""
+    recipe = replace(RECIPES[name].resized(4), batch_size=32)
+    (images, labels), _ = cifar10
+    data = (images[:800], labels[:800]), (images[800:864], labels[800:864])
+    result = fit_cifar10(VARIANT, recipe=recipe, data=data, output_dir=tmp_path, precision="float32")
+    losses = [row["loss"] for row in result.history]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0] - 0.01
+
+
+def test_whitening_recipe(tmp_path, toy_cifar10):
+    """The images go in whitened, and what whitens them is part of the result."""
+    recipe = replace(RECIPES["paper"].resized(2), batch_size=8)
+    result = fit_cifar10(VARIANT, recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")
+    (train_images, _), (images, labels) = toy_cifar10
+    expected = ZCA.fit(global_contrast_normalize(train_images))
+    np.testing.assert_allclose(result.whitening.matrix, expected.matrix, atol=1e-6)
+    assert np.array_equal(ZCA.load(tmp_path / "zca.npz").mean, result.whitening.mean)
+    whitened = result.whitening.apply(global_contrast_normalize(images))
+    assert evaluate_top1(result.model, whitened, labels) == pytest.approx(result.top1)
+    again = fit_cifar10(VARIANT, recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")
+    assert again.top1 == result.top1
+
+
+def test_ancestor_divides_by_255(tmp_path, toy_cifar10):
+    arguments = {"data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
+    result = fit_cifar10("all_conv_keras", recipe="ancestor", **arguments)
+    layer = result.model.get_layer("normalization")
+    assert np.allclose(keras.ops.convert_to_numpy(layer.mean), 0)
+    assert np.allclose(keras.ops.convert_to_numpy(layer.variance), 255**2)
+
+
+def test_cifar100(tmp_path, toy_cifar10):
+    train, (images, labels) = toy_cifar10
+    data = train, (images, labels + 90)
+    result = fit_cifar100(VARIANT, recipe=TOY, epochs=1, data=data, output_dir=tmp_path, precision="float32")
+    assert result.model.output_shape == (None, 100)
+    again = AllConvNet(VARIANT, weights=result.weights)
+    assert np.array_equal(again.predict(images, verbose=0), result.model.predict(images, verbose=0))
+    mean = keras.ops.convert_to_numpy(again.get_layer("normalization").mean)
+    np.testing.assert_allclose(mean.ravel(), NORMALIZATION["cifar100"][0], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"A label is out of range. Received: 91 to 100. Allowed: 0 to 99"):
+        fit_cifar100(VARIANT, recipe=TOY, data=(train, (images, labels + 91)), output_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"holds another run.*'dataset': \('cifar100', 'cifar10'\)"):
+        fit_cifar10(VARIANT, recipe=TOY, epochs=1, data=toy_cifar10, output_dir=tmp_path, precision="float32")
+
+
 def test_cost_counts_pixels():
-    assert Recipe(phases=((4, 16), (2, 32))).cost() == pytest.approx(3)
+    assert Recipe(source="", phases=((4, 16), (2, 32))).cost() == pytest.approx(3)
 
 
+@pytest.mark.parametrize("fill", ["reflect", "edge"])
 @pytest.mark.parametrize("side", [24, 32])
-def test_augmentation_is_crop_and_flip(side):
-    """Each result is one of the crops of the reflect-padded image or its mirror image, drawn for each image."""
+def test_augmentation_is_a_crop(side, fill):
+    """Each result is one of the crops of the padded image, drawn for each image."""
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3))
     images = np.repeat(images, 64, axis=0).astype("uint8")
-    augment = _Augment(32, side, 4)
+    augment = _Augment(32, side, 4, fill)
     augment.seed(0, 0)
     results = keras.ops.convert_to_numpy(augment(images))
-    padded = np.pad(images[0], ((4, 4), (4, 4), (0, 0)), mode="reflect")
+    padded = np.pad(images[0], ((4, 4), (4, 4), (0, 0)), mode=fill)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
-    places, mirrored = set(), 0
+    places = set()
     for result in results:
-        found = [
-            (tuple(place[:2]), flip) for flip in (0, 1) for place in places_of(windows, result[:, :: 1 - 2 * flip])
-        ]
+        found = places_of(windows, result)
         assert len(found) == 1
-        places.add(found[0][0])
-        mirrored += found[0][1]
+        places.add(tuple(found[0]))
     assert len(places) > 30
-    assert 15 < mirrored < 49
     assert {0, 40 - side} <= {row for row, _ in places} | {column for _, column in places}
+
+
+def test_without_padding_nothing_is_cut():
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+    assert np.array_equal(keras.ops.convert_to_numpy(_Augment(32, 32, 0, "reflect")(images)), images)
+
+
+def test_flips():
+    assert not _mirrored("none", 1000, 0, 0).any()
+    even, odd, again = (_mirrored("alternating", 1000, 0, epoch) for epoch in (0, 1, 2))
+    assert np.array_equal(even, ~odd)
+    assert np.array_equal(even, again)
+    assert 450 < even.sum() < 550
+    first, second = (_mirrored("random", 1000, 0, epoch) for epoch in (0, 1))
+    assert 450 < first.sum() < 550
+    assert 450 < (first ^ second).sum() < 550
+    assert not np.array_equal(even, _mirrored("alternating", 1000, 1, 0))
 
 
 def places_of(windows, result):
@@ -188,7 +269,7 @@ def places_of(windows, result):
 
 def test_augmentation_depends_on_seed_and_epoch():
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
-    augment = _Augment(32, 24, 4)
+    augment = _Augment(32, 24, 4, "reflect")
 
     def draw(seed, epoch):
         augment.seed(seed, epoch)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from allconvnet._fetch import fetch_weights
     from allconvnet._specs import list_variants
     from allconvnet._weights import Weights, list_weights, weights_info
-    from allconvnet.data import CIFAR10_CLASSES, load_cifar10
+    from allconvnet.data import CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100
     from allconvnet.explain import class_activation_map, guided_backprop, receptive_field, to_picture
     from allconvnet.models import AllConvNet, fold_batch_norm, save_weights
     from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
         load_images,
         preprocess_input,
     )
-    from allconvnet.training import RECIPES, FitResult, Recipe, evaluate_top1, fit_cifar10
+    from allconvnet.training import RECIPES, FitResult, Recipe, evaluate_top1, fit_cifar10, fit_cifar100
 
 __all__ = [
     "CIFAR10_CLASSES",
+    "CIFAR100_CLASSES",
     "RECIPES",
     "ZCA",
     "AllConvNet",
@@ -49,12 +50,14 @@ __all__ = [
     "evaluate_top1",
     "fetch_weights",
     "fit_cifar10",
+    "fit_cifar100",
     "fold_batch_norm",
     "global_contrast_normalize",
     "guided_backprop",
     "list_variants",
     "list_weights",
     "load_cifar10",
+    "load_cifar100",
     "load_image",
     "load_images",
     "preprocess_input",
@@ -68,7 +71,7 @@ _HOME = {
     "_fetch": ["fetch_weights"],
     "_specs": ["list_variants"],
     "_weights": ["Weights", "list_weights", "weights_info"],
-    "data": ["CIFAR10_CLASSES", "load_cifar10"],
+    "data": ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "load_cifar10", "load_cifar100"],
     "explain": ["class_activation_map", "guided_backprop", "receptive_field", "to_picture"],
     "models": ["AllConvNet", "fold_batch_norm", "save_weights"],
     "optimizers": ["ConvMuon", "LinearWarmupDecay"],
@@ -80,7 +83,7 @@ _HOME = {
         "load_images",
         "preprocess_input",
     ],
-    "training": ["RECIPES", "FitResult", "Recipe", "evaluate_top1", "fit_cifar10"],
+    "training": ["RECIPES", "FitResult", "Recipe", "evaluate_top1", "fit_cifar10", "fit_cifar100"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -48,7 +48,7 @@ def batches(images: np.ndarray, targets: np.ndarray, batch_size: int) -> dict[st
     steps = [part.reshape(-1, batch_size, *part.shape[1:]) for part in arrays]
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": tf.data.Dataset.from_tensor_slices(tuple(steps)).prefetch(2).with_options(options)}
+    return {"x": tf.data.Dataset.from_tensor_slices(tuple(steps)).prefetch(2).with_options(options), "shuffle": False}
 
 
 class BatchNormalization(keras.layers.BatchNormalization):

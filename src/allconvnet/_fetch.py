@@ -13,8 +13,11 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from allconvnet._errors import message
 from allconvnet._weights import weights_info
 
-_CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-_CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+# Archive and its SHA-256.
+_DATASETS = {
+    "cifar10": ("cifar-10-python.tar.gz", "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"),
+    "cifar100": ("cifar-100-python.tar.gz", "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),
+}
 _PACKAGE = Path(__file__).parent / "weights"
 _TRIES = 3
 _READ_TIMEOUT = 30.0  # Seconds without a byte after which a try is given up.
@@ -93,10 +96,11 @@ def fetch_url(url: str) -> Path:
     return _download(address, sha256, f"{sha256[:16]}-{Path(parts.path).name or 'weights.h5'}")
 
 
-def fetch_cifar10() -> Path:
-    """CIFAR-10's archive (170 MB) from its home; ALLCONVNET_CIFAR10_URL names a mirror of the same file."""
-    url = os.environ.get("ALLCONVNET_CIFAR10_URL") or _CIFAR10
-    return _download(url, _CIFAR10_SHA256, "cifar-10-python.tar.gz")
+def fetch_dataset(name: str) -> Path:
+    """The archive of "cifar10" or "cifar100" from its home; ALLCONVNET_CIFAR10_URL (..100..) names a mirror of it."""
+    file, sha256 = _DATASETS[name]
+    url = os.environ.get(f"ALLCONVNET_{name.upper()}_URL") or f"https://www.cs.toronto.edu/~kriz/{file}"
+    return _download(url, sha256, file)
 
 
 def _sha256(path: Path) -> str:

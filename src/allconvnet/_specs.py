@@ -44,7 +44,9 @@ Row = Conv | MaxPool | Dropout
 # Mean and standard deviation by which raw RGB pixels, 0..255, are normalised: those of the data set's training images.
 NORMALIZATION = {
     "cifar10": ((125.307, 122.950, 113.865), (62.993, 62.089, 66.705)),
+    "cifar100": ((129.304, 124.070, 112.434), (68.170, 65.392, 70.418)),
     "imagenet": ((123.675, 116.280, 103.530), (58.395, 57.120, 57.375)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
 

@@ -185,13 +185,15 @@ def build(
     dropout: bool = False,
     dense_prediction: bool = False,
     batch_norm: bool = False,
+    l2: float = 0.0,
     dtype: str | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """The net of `spec` as a functional model with fresh weights.
 
     `normalization=None` leaves it out, `classes=None` the top. `batch_norm` puts batch normalisation between each
-    convolution and its activation, as training does; `fold_batch_norm` takes it out again.
+    convolution and its activation, as training does; `fold_batch_norm` takes it out again. `l2` times the squares
+    of the kernels is added to the loss.
     """
     counts: dict[str, int] = {}
 
@@ -199,6 +201,7 @@ def build(
         counts[kind] = counts.get(kind, 0) + 1
         return {"name": f"{kind}{counts[kind]}", "dtype": dtype}
 
+    regularizer = keras.regularizers.L2(l2) if l2 else None
     images = x = keras.Input(input_shape, name="images")
     if dense_prediction and any(side is None or side % spec.grid for side in input_shape[:2]):
         x = _CropToMultiple(spec.grid, name="crop", dtype="float32")(x)
@@ -216,14 +219,16 @@ def build(
         elif isinstance(row, MaxPool):
             x = layers.MaxPooling2D(row.kernel, row.stride, row.padding, **numbered("pool"))(x)
         else:
-            x = _convolution(x, row, batch_norm, numbered)
+            x = _convolution(x, row, batch_norm, regularizer, numbered)
     if classes is None:
         if pooling:
             x = _POOLING[pooling](name=f"{pooling}_pool", dtype=dtype)(x)
         return keras.Model(images, x, name=name)
     # Small, so that training starts from even scores.
     initializer = keras.initializers.RandomNormal(stddev=0.01)
-    x = layers.Conv2D(classes, 1, kernel_initializer=initializer, name="class_conv", dtype=dtype)(x)
+    x = layers.Conv2D(
+        classes, 1, kernel_initializer=initializer, kernel_regularizer=regularizer, name="class_conv", dtype=dtype
+    )(x)
     if class_relu:
         x = layers.ReLU(name="class_relu", dtype=dtype)(x)
     if dense_prediction:
@@ -256,7 +261,7 @@ class _CropToMultiple(layers.Layer):
         return super().get_config() | {"multiple": self.multiple}
 
 
-def _convolution(x, row: Conv, batch_norm: bool, numbered):
+def _convolution(x, row: Conv, batch_norm: bool, regularizer, numbered):
     x = layers.Conv2D(
         row.filters,
         row.kernel,
@@ -264,6 +269,7 @@ def _convolution(x, row: Conv, batch_norm: bool, numbered):
         row.padding,
         use_bias=not batch_norm,
         kernel_initializer="he_normal",
+        kernel_regularizer=regularizer,
         **numbered("conv"),
     )(x)
     if batch_norm:

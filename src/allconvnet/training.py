@@ -16,45 +16,69 @@ import cv2
 import keras
 import numpy as np
 from keras import ops
+from keras.optimizers import schedules
 
 from allconvnet import models
 from allconvnet._backend import batches
 from allconvnet._errors import listed, message
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, get_spec
-from allconvnet.data import CIFAR10_CLASSES, Split, load_cifar10
+from allconvnet.data import CIFAR10_CLASSES, CIFAR100_CLASSES, Split, load
 from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
+from allconvnet.preprocessing import ZCA, global_contrast_normalize
 
-__all__ = ["RECIPES", "FitResult", "Recipe", "evaluate_top1", "fit_cifar10"]
+__all__ = ["RECIPES", "FitResult", "Recipe", "evaluate_top1", "fit_cifar10", "fit_cifar100"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a net is trained: batch normalisation, Muon on its convolutions, small crops first.
+    """How a net is trained.
 
     Attributes:
+        source: where the numbers come from.
         phases: (epochs, side of the random crops in pixels), in order.
         batch_size: images in a step; what is left over at the end of an epoch is left out.
-        muon_rate: peak learning rate of the orthogonalised updates, on every kernel but the class convolution's.
+        batch_norm: whether batch normalisation stands behind each convolution; it is folded into it at the end.
+        dropout: whether the paper's dropout layers act.
+        whiten: whether images go through global contrast normalisation (to a norm of 55) and ZCA whitening first.
+        flip: which images are mirrored: "none", a "random" half in each epoch, or "alternating": a random half in even
+            epochs, the other half in odd ones.
+        pad: pixels by which images are extended on each side before they are cropped.
+        fill: how: by "reflect"ion or by their "edge".
+        muon_rate: peak learning rate of the orthogonalised updates, on every kernel but the class convolution's; 0 for
+            SGD on all variables.
         muon_momentum: their Nesterov momentum.
         sgd_rate: peak learning rate of all other variables.
-        sgd_momentum: their Nesterov momentum.
-        l2: L2 gradient on the class convolution's kernel.
-        warmup: part of the steps in which the rates rise linearly from 0; they fall linearly to 0 in the rest.
-        label_smoothing: weight of the uniform distribution in the targets.
-        pad: pixels by which images are extended (by reflection) on each side before they are cropped.
+        sgd_momentum: their momentum.
+        nesterov: whether it is Nesterov's.
+        l2: L2 gradient, on the kernels that SGD treats: gradient plus `l2` times the kernel.
+        schedule: of the rates: "linear", "steps" or "inverse_time".
+        warmup: linear: part of the steps in which they rise linearly from 0, to fall linearly to 0 in the rest.
+        drops: steps: epochs after which they are multiplied by 0.1.
+        decay: inverse_time: they are divided by 1 + `decay` times the number of steps done.
+        label_smoothing: weight of the uniform distribution in the targets, 0 to 1.
     """
 
+    source: str
     phases: tuple[tuple[int, int], ...]
     batch_size: int = 256
+    batch_norm: bool = True
+    dropout: bool = False
+    whiten: bool = False
+    flip: str = "alternating"
+    pad: int = 4
+    fill: str = "reflect"
     muon_rate: float = 0.15
     muon_momentum: float = 0.6
     sgd_rate: float = 0.2
     sgd_momentum: float = 0.9
+    nesterov: bool = True
     l2: float = 5e-4
+    schedule: str = "linear"
     warmup: float = 0.2
+    drops: tuple[int, ...] = ()
+    decay: float = 0.0
     label_smoothing: float = 0.1
-    pad: int = 4
 
     @property
     def epochs(self) -> int:
@@ -69,16 +93,76 @@ class Recipe:
         """The recipe in another number of epochs, divided among the phases as before."""
         ends = [round(epochs * sum(n for n, _ in self.phases[: i + 1]) / self.epochs) for i in range(len(self.phases))]
         spans = zip(ends, [0, *ends], self.phases, strict=False)
-        return replace(self, phases=tuple((end - start, side) for end, start, (_, side) in spans if end > start))
+        return replace(
+            self,
+            phases=tuple((end - start, side) for end, start, (_, side) in spans if end > start),
+            drops=tuple(round(drop * epochs / self.epochs) for drop in self.drops),
+        )
 
 
+_OURS = "measured on the last 5,000 training images, trained on the others"
+_PAPER = Recipe(
+    source="the paper; the rate (best of 0.25, 0.1, 0.05, 0.01 there) and the batch size are those of reproductions",
+    phases=((350, 32),),
+    batch_size=128,
+    batch_norm=False,
+    dropout=True,
+    whiten=True,
+    flip="none",
+    pad=0,
+    muon_rate=0.0,
+    sgd_rate=0.05,
+    nesterov=False,
+    l2=1e-3,
+    schedule="steps",
+    drops=(200, 250, 300),
+    label_smoothing=0.0,
+)
 RECIPES: dict[str, Recipe] = {
-    "fast": Recipe(phases=((4, 24), (3, 32))),
-    "best": Recipe(phases=((6, 24), (3, 32))),
+    "ancestor": Recipe(
+        source="the code of All-CNN-Keras, for its net all_conv_keras; shifts of 10 % of 32 pixels",
+        phases=((350, 32),),
+        batch_size=32,
+        batch_norm=False,
+        dropout=True,
+        flip="random",
+        pad=3,
+        fill="edge",
+        muon_rate=0.0,
+        sgd_rate=0.01,
+        l2=0.0,
+        schedule="inverse_time",
+        decay=1e-6,
+        label_smoothing=0.0,
+    ),
+    "paper": _PAPER,
+    "paper_augmented": replace(
+        _PAPER, source=f"{_PAPER.source}; flips and shifts of up to 5 pixels", flip="random", pad=5
+    ),
+    "fast": Recipe(source=_OURS, phases=((4, 24), (3, 32))),
+    "best": Recipe(source=_OURS, phases=((6, 24), (3, 32))),
+    "long": Recipe(source=_OURS, phases=((20, 24), (48, 32))),
 }
 
-# What the data set decides, whatever the net.
-_NET = {"normalization": NORMALIZATION["cifar10"], "input_shape": (None, None, 3), "classes": len(CIFAR10_CLASSES)}
+_SCHEDULES = {
+    "linear": lambda recipe, rate, steps: LinearWarmupDecay(rate, recipe.epochs * steps, recipe.warmup),
+    "steps": lambda recipe, rate, steps: schedules.PiecewiseConstantDecay(
+        [drop * steps for drop in recipe.drops], [rate * 0.1**number for number in range(len(recipe.drops) + 1)]
+    ),
+    "inverse_time": lambda recipe, rate, steps: schedules.InverseTimeDecay(rate, 1, recipe.decay),
+}
+
+
+@dataclass(frozen=True)
+class _DataSet:
+    """What the data set decides, whatever the net and the recipe."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+_CIFAR10 = _DataSet("cifar10", CIFAR10_CLASSES)
+_CIFAR100 = _DataSet("cifar100", CIFAR100_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -92,6 +176,8 @@ class FitResult:
         top1: accuracy on `split`, percent; single crop.
         split: "test", or "held out": the last training images.
         images: number of images in `split`.
+        whitening: for a recipe that whitens: `model` takes `whitening.apply(global_contrast_normalize(images))`; also
+            in the folder, as `zca.npz`. Else None: `model` takes pixels 0..255.
     """
 
     model: keras.Model
@@ -100,18 +186,28 @@ class FitResult:
     top1: float
     split: str
     images: int
+    whitening: ZCA | None = None
+
+
+# Where a pixel of the padded image lies in the image itself.
+_FILLS = {
+    "reflect": lambda position, size: size - 1 - ops.abs(size - 1 - ops.abs(position)),
+    "edge": lambda position, size: ops.clip(position, 0, size - 1),
+}
+_FLIPS = ("none", "random", "alternating")
 
 
 class _Augment(keras.layers.Layer):
-    """A random crop of the reflect-padded image, drawn for each image, in a single gather.
+    """A random crop of the padded image, drawn for each image, in a single gather.
 
-    uint8 `[N, size, size, 3]` in, float32 `[N, side, side, 3]` out. (`keras.layers.RandomCrop` draws one offset for a
-    whole batch.)
+    `[N, size, size, 3]` in, float32 `[N, side, side, 3]` out. (`keras.layers.RandomCrop` draws one offset for a whole
+    batch.)
     """
 
-    def __init__(self, size: int, side: int, pad: int) -> None:
+    def __init__(self, size: int, side: int, pad: int, fill: str) -> None:
         super().__init__(name="augment", dtype="float32")
         self.size, self.side, self.pad = size, side, pad
+        self.inside = _FILLS[fill]
         self.random = keras.random.SeedGenerator(0)
 
     def seed(self, seed: int, epoch: int) -> None:
@@ -125,12 +221,9 @@ class _Augment(keras.layers.Layer):
         positions = offsets + ops.arange(self.side, dtype="int32")
         rows, columns = positions[0], positions[1]
         first = ops.arange(count, dtype="int32")[:, None, None] * self.size
-        index = (first + self._reflect(rows)[:, :, None]) * self.size + self._reflect(columns)[:, None, :]
+        rows, columns = self.inside(rows, self.size), self.inside(columns, self.size)
+        index = (first + rows[:, :, None]) * self.size + columns[:, None, :]
         return ops.cast(ops.take(ops.reshape(images, (-1, 3)), index, axis=0), "float32")
-
-    def _reflect(self, position):
-        last = self.size - 1
-        return last - ops.abs(last - ops.abs(position))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.side, self.side, 3)
@@ -147,7 +240,7 @@ def fit_cifar10(
     precision: str = "auto",
     held_out: int = 0,
 ) -> FitResult:
-    """Trains a CIFAR net of the paper and folds it into the paper's plain layers.
+    """Trains a CIFAR net of the paper on CIFAR-10 and folds it into the paper's plain layers.
 
     The folder gets `log.csv` and `curve.png` after each epoch, `checkpoint.npz` from which a run that was stopped or
     killed goes on, and at the end `<variant>.weights.h5` and `result.json`. A finished run started again does nothing.
@@ -158,7 +251,7 @@ def fit_cifar10(
         data: what `load_cifar10` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..9.
         epochs: another number than the recipe's, divided among its phases as before.
         seed: of the initial weights, the order of the images and their augmentation.
-        output_dir: folder of the run; None means `<variant>-<recipe>-seed<seed>` in the current folder.
+        output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` in the current folder.
         precision: a Keras dtype policy, or "auto": "mixed_bfloat16" where the processor computes it natively, else
             "float32".
         held_out: how many of the last training images to leave out of training and measure top-1 on, for choices
@@ -178,6 +271,60 @@ def fit_cifar10(
         >>> result.weights.name
         'all_cnn_c.weights.h5'
     """
+    return _fit(_CIFAR10, variant, recipe, data, epochs, seed, output_dir, precision, held_out)
+
+
+def fit_cifar100(
+    variant: str = "all_cnn_c",
+    *,
+    recipe: str | Recipe = "best",
+    data: str | os.PathLike[str] | tuple[Split, Split] | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    output_dir: str | os.PathLike[str] | None = None,
+    precision: str = "auto",
+    held_out: int = 0,
+) -> FitResult:
+    """Trains a CIFAR net of the paper on CIFAR-100, with its fine labels, as `fit_cifar10` does on CIFAR-10.
+
+    Args:
+        variant: a net for 32x32 images.
+        recipe: a name of `RECIPES`, or a `Recipe`.
+        data: what `load_cifar100` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..99.
+        epochs: as in `fit_cifar10`, and so are the others.
+        seed: the same.
+        output_dir: the same.
+        precision: the same.
+        held_out: the same.
+
+    Returns:
+        The plain net with 100 classes, its file and its top-1 accuracy.
+
+    Raises:
+        ValueError: an argument is not one of those above, or the folder holds another run.
+        FloatingPointError: the loss is no longer finite.
+        OSError: the data cannot be read or downloaded, or the folder cannot be written.
+
+    Example:
+        >>> import allconvnet
+        >>> result = allconvnet.fit_cifar100("all_cnn_c", recipe="fast", output_dir="runs/cifar100")
+        >>> result.model.count_params()
+        1387108
+    """
+    return _fit(_CIFAR100, variant, recipe, data, epochs, seed, output_dir, precision, held_out)
+
+
+def _fit(
+    dataset: _DataSet,
+    variant: str,
+    recipe: str | Recipe,
+    data,
+    epochs: int | None,
+    seed: int,
+    output_dir,
+    precision,
+    held_out,
+) -> FitResult:
     spec = get_spec(variant)
     if spec.side != 32:
         raise ValueError(
@@ -189,9 +336,9 @@ def fit_cifar10(
         )
     label = recipe if isinstance(recipe, str) else "custom"
     recipe = _recipe(recipe, epochs)
-    train, test = data if isinstance(data, tuple) else load_cifar10(data)
+    train, test = data if isinstance(data, tuple) else load(dataset.name, data)
     for split in (train, test):
-        _check_split(split)
+        _check_split(split, len(dataset.classes))
     if not 0 <= held_out <= len(train[0]) - recipe.batch_size:
         raise ValueError(
             message(
@@ -201,26 +348,46 @@ def fit_cifar10(
             )
         )
     policy = _native_precision() if precision == "auto" else keras.dtype_policies.get(precision).name
-    folder = Path(output_dir or f"{variant}-{label}-seed{seed}").expanduser()
+    folder = Path(output_dir or f"{variant}-{dataset.name}-{label}-seed{seed}").expanduser()
     if held_out:
         test = tuple(part[-held_out:] for part in train)
         train = tuple(part[:-held_out] for part in train)
     run = {
+        "dataset": dataset.name,
         "variant": variant,
-        "recipe": asdict(recipe) | {"phases": [list(phase) for phase in recipe.phases]},
+        "recipe": json.loads(json.dumps(asdict(recipe))),
         "seed": seed,
         "images": len(train[0]),
         "precision": policy,
     }
+    # A net whose own table row normalises otherwise keeps to it: the ancestor divides by 255.
+    constants = dataset.name if spec.normalization == "cifar10" else spec.normalization
+    net = {
+        "normalization": NORMALIZATION["none" if recipe.whiten else constants],
+        "input_shape": (None, None, 3),
+        "classes": len(dataset.classes),
+    }
+    whitening = None
+    if recipe.whiten:
+        whitening = _whitening(folder / "zca.npz", train[0])
+        train, test = ((whitening.apply(global_contrast_normalize(images)), labels) for images, labels in (train, test))
     file = folder / f"{variant}.weights.h5"
-    trained, history = _train(run, recipe, train, folder, file)
+    trained, history = _train(run, recipe, net, train, folder, file)
     if trained is not None:
-        plain = models.build(spec, **_NET)
+        plain = models.build(spec, **net)
         models.fold_batch_norm(trained, plain)
-        models.save_weights(plain, file, variant=variant, class_names=CIFAR10_CLASSES)
+        models.save_weights(plain, file, variant=variant, class_names=dataset.classes)
     model = models.AllConvNet(variant, weights=file)
     result = _result(folder / "result.json", run, recipe, label, model, test, "held out" if held_out else "test")
-    return FitResult(model, file, history, result["top1"], result["split"], result["test_images"])
+    return FitResult(model, file, history, result["top1"], result["split"], result["test_images"], whitening)
+
+
+def _whitening(path: Path, images: np.ndarray) -> ZCA:
+    """That of the run in the folder, else fitted to the images."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ZCA.fit(global_contrast_normalize(images)).save(path)
+    return ZCA.load(path)
 
 
 def evaluate_top1(model: keras.Model, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 250) -> float:
@@ -257,6 +424,11 @@ def _recipe(recipe: str | Recipe, epochs: int | None) -> Recipe:
         if recipe not in RECIPES:
             raise ValueError(message("Unknown recipe", received=f"recipe={recipe!r}", allowed=listed(RECIPES)))
         recipe = RECIPES[recipe]
+    for field, table in (("schedule", _SCHEDULES), ("fill", _FILLS), ("flip", _FLIPS)):
+        if getattr(recipe, field) not in table:
+            raise ValueError(
+                message(f"Unknown {field}", received=f"{field}={getattr(recipe, field)!r}", allowed=listed(table))
+            )
     if epochs is None:
         return recipe
     if epochs < 1:
@@ -264,7 +436,7 @@ def _recipe(recipe: str | Recipe, epochs: int | None) -> Recipe:
     return recipe.resized(epochs)
 
 
-def _check_split(split: Split) -> None:
+def _check_split(split: Split, classes: int) -> None:
     images, labels = split
     if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or len(images) != len(labels) or not len(images):
         raise ValueError(
@@ -274,9 +446,13 @@ def _check_split(split: Split) -> None:
                 allowed="uint8 [N, 32, 32, 3], pixels 0..255, and N labels",
             )
         )
-    if np.min(labels) < 0 or np.max(labels) >= len(CIFAR10_CLASSES):
+    if np.min(labels) < 0 or np.max(labels) >= classes:
         raise ValueError(
-            message("A label is out of range", received=f"{np.min(labels)} to {np.max(labels)}", allowed="0 to 9")
+            message(
+                "A label is out of range",
+                received=f"{np.min(labels)} to {np.max(labels)}",
+                allowed=f"0 to {classes - 1}",
+            )
         )
 
 
@@ -296,8 +472,41 @@ def _native_precision() -> str:
     return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
+def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    schedule = _SCHEDULES[recipe.schedule]
+    if not recipe.muon_rate:
+        return keras.optimizers.SGD(schedule(recipe, recipe.sgd_rate, steps), recipe.sgd_momentum, recipe.nesterov)
+    return ConvMuon(
+        schedule(recipe, recipe.muon_rate, steps),
+        recipe.muon_momentum,
+        sgd_ratio=recipe.sgd_rate / recipe.muon_rate,
+        sgd_momentum=recipe.sgd_momentum,
+        l2=recipe.l2,
+        exclude=("class_conv",),
+    )
+
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Ends the run in the step in which the loss is no longer finite, before it is saved."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                message(
+                    f"The loss is no longer finite in step {batch + 1} of epoch {self.epoch}",
+                    received=f"loss={loss}",
+                    next_step="Lower the recipe's muon_rate and sgd_rate; the epoch before is in the checkpoint.",
+                )
+            )
+
+
 def _train(
-    run: dict, recipe: Recipe, train: Split, folder: Path, file: Path
+    run: dict, recipe: Recipe, net: dict, train: Split, folder: Path, file: Path
 ) -> tuple[keras.Model | None, list[dict[str, float]]]:
     """Trains, or goes on training, in `folder`; no model when `file` is there already."""
     images, labels = train
@@ -306,19 +515,15 @@ def _train(
     keras.utils.set_random_seed(seed)
     trunk = models.build(
         get_spec(run["variant"]),
-        **_NET,
+        **net,
         classifier_activation=None,
-        batch_norm=True,
+        batch_norm=recipe.batch_norm,
+        dropout=recipe.dropout,
+        # Keras' penalty is l2 / 2 times the square; ConvMuon adds its gradient itself.
+        l2=0.0 if recipe.muon_rate else recipe.l2 / 2,
         dtype=run["precision"],
     )
-    optimizer = ConvMuon(
-        LinearWarmupDecay(recipe.muon_rate, recipe.epochs * steps, recipe.warmup),
-        recipe.muon_momentum,
-        sgd_ratio=recipe.sgd_rate / recipe.muon_rate,
-        sgd_momentum=recipe.sgd_momentum,
-        l2=recipe.l2,
-        exclude=("class_conv",),
-    )
+    optimizer = _optimizer(recipe, steps)
     optimizer.build(trunk.trainable_variables)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     # On a CPU it depends on the processor whether XLA helps these nets, and it compiles for each size of crops.
@@ -332,38 +537,35 @@ def _train(
     model = None
     for epoch in range(len(history), recipe.epochs):
         if model is None or sides[epoch] != sides[epoch - 1]:
-            augment = _Augment(images.shape[1], sides[epoch], recipe.pad)
-            inputs = keras.Input(images.shape[1:], dtype="uint8")
+            augment = _Augment(images.shape[1], sides[epoch], recipe.pad, recipe.fill)
+            inputs = keras.Input(images.shape[1:], dtype=images.dtype.name)
             model = keras.Model(inputs, trunk(augment(inputs)))
             model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit)
         order = np.random.default_rng((seed, epoch)).permutation(len(images))[: steps * recipe.batch_size]
         augment.seed(seed, epoch)
         started = time.perf_counter()
         print(f"Epoch {epoch + 1}/{recipe.epochs}, {sides[epoch]}x{sides[epoch]}, {run['precision']}", flush=True)
-        epoch_images = _alternating_flip(images, seed, epoch)[order]
-        targets = keras.utils.to_categorical(labels[order], len(CIFAR10_CLASSES))
-        logs = model.fit(**batches(epoch_images, targets, recipe.batch_size)).history
+        mirrored = _mirrored(recipe.flip, len(images), seed, epoch)[order]
+        shown = images[order]
+        shown[mirrored] = shown[mirrored, :, ::-1]
+        targets = keras.utils.to_categorical(labels[order], net["classes"])
+        callbacks = [_StopAtNaN(epoch + 1)]
+        logs = model.fit(**batches(shown, targets, recipe.batch_size), callbacks=callbacks).history
         row = {"epoch": epoch + 1, "side": sides[epoch], "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
         history.append(row | {"seconds": round(time.perf_counter() - started, 1)})
-        if not math.isfinite(row["loss"]):
-            raise FloatingPointError(
-                message(
-                    f"The loss is no longer finite in epoch {epoch + 1}",
-                    received=f"loss={row['loss']}",
-                    next_step="Lower the recipe's muon_rate and sgd_rate; the epoch before is in the checkpoint.",
-                )
-            )
         _save(checkpoint, run, variables, history)
         _write_log(folder / "log.csv", history)
         _draw_curve(folder / "curve.png", history, run)
     return trunk, history
 
 
-def _alternating_flip(images: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """A random half of the images mirrored; in the next epoch the other half."""
-    mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
-    mirrored ^= bool(epoch % 2)
-    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+def _mirrored(flip: str, count: int, seed: int, epoch: int) -> np.ndarray:
+    """Which images are mirrored in an epoch: bool `[count]`."""
+    if flip == "none":
+        return np.zeros(count, bool)
+    if flip == "random":
+        return np.random.default_rng((seed, epoch, 1)).random(count) < 0.5
+    return (np.random.default_rng(seed).random(count) < 0.5) ^ bool(epoch % 2)
 
 
 def _save(path: Path, run: dict, variables: Sequence, history: list[dict]) -> None:
