@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -36,16 +37,64 @@ def vjp(function: Callable, inputs) -> tuple[object, Callable]:
     )
 
 
+def processes() -> tuple[int, int]:
+    """Number of this process and how many train together, by Keras' distribution."""
+    if keras.distribution.distribution() is None:
+        return 0, 1
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            message(
+                "Only JAX trains in several processes or on several devices here",
+                received=f"a keras.distribution on keras.backend.backend()={keras.backend.backend()!r}",
+                allowed="KERAS_BACKEND=jax",
+                next_step="Set that, or keras.distribution.set_distribution(None).",
+            )
+        )
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def wait_for_others() -> None:
+    """Returns when all processes have come here."""
+    if processes()[1] > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("allconvnet")
+
+
+@contextlib.contextmanager
+def undistributed() -> Iterator[None]:
+    """What is built and run inside belongs to this process alone."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
 def batches(images: np.ndarray, targets: np.ndarray, batch_size: int) -> dict[str, object]:
-    """Arguments of `model.fit` for whole batches in this order."""
-    arrays = [part[: len(part) // batch_size * batch_size] for part in (images, targets)]
+    """Arguments of `model.fit` for whole batches in this order; of each batch, the part of this process."""
+    process, count = processes()
+    if batch_size % count:
+        raise ValueError(
+            message(
+                "A batch must divide among the processes",
+                received=f"batch_size={batch_size}, {count} processes",
+                next_step=f"Use a recipe whose batch_size is a multiple of {count}.",
+            )
+        )
+    mine = slice(process * batch_size // count, (process + 1) * batch_size // count)
+    whole = len(images) // batch_size * batch_size
+    steps = [part[:whole].reshape(-1, batch_size, *part.shape[1:])[:, mine] for part in (images, targets)]
     if keras.backend.backend() != "tensorflow":
-        return {"x": arrays[0], "y": arrays[1], "batch_size": batch_size, "shuffle": False}
+        x, y = (part.reshape(-1, *part.shape[2:]) for part in steps)
+        return {"x": x, "y": y, "batch_size": batch_size // count, "shuffle": False}
     import tensorflow as tf
 
     # From arrays, Keras makes a tf.data pipeline that tunes itself, and at whose end TensorFlow 2.21 waits for the
     # tuning thread to wake up: 10 ms, 20 ms, ... 41 s, 82 s after the start. Here is nothing to tune.
-    steps = [part.reshape(-1, batch_size, *part.shape[1:]) for part in arrays]
     options = tf.data.Options()
     options.autotune.enabled = False
     return {"x": tf.data.Dataset.from_tensor_slices(tuple(steps)).prefetch(2).with_options(options), "shuffle": False}

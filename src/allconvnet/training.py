@@ -19,7 +19,7 @@ from keras import ops
 from keras.optimizers import schedules
 
 from allconvnet import models
-from allconvnet._backend import batches
+from allconvnet._backend import batches, processes, undistributed, wait_for_others
 from allconvnet._errors import listed, message
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, get_spec
@@ -245,6 +245,9 @@ def fit_cifar10(
     The folder gets `log.csv` and `curve.png` after each epoch, `checkpoint.npz` from which a run that was stopped or
     killed goes on, and at the end `<variant>.weights.h5` and `result.json`. A finished run started again does nothing.
 
+    On JAX it trains in as many processes as `keras.distribution` joins (`examples/train_distributed.py`): each is
+    called with the same arguments and a folder that all see, takes its part of each batch, and the first writes.
+
     Args:
         variant: a net for 32x32 images.
         recipe: a name of `RECIPES`, or a `Recipe`.
@@ -334,6 +337,7 @@ def _fit(
                 allowed="the nets for 32x32 images",
             )
         )
+    process, _ = processes()
     label = recipe if isinstance(recipe, str) else "custom"
     recipe = _recipe(recipe, epochs)
     train, test = data if isinstance(data, tuple) else load(dataset.name, data)
@@ -373,12 +377,15 @@ def _fit(
         train, test = ((whitening.apply(global_contrast_normalize(images)), labels) for images, labels in (train, test))
     file = folder / f"{variant}.weights.h5"
     trained, history = _train(run, recipe, net, train, folder, file)
-    if trained is not None:
-        plain = models.build(spec, **net)
-        models.fold_batch_norm(trained, plain)
-        models.save_weights(plain, file, variant=variant, class_names=dataset.classes)
-    model = models.AllConvNet(variant, weights=file)
-    result = _result(folder / "result.json", run, recipe, label, model, test, "held out" if held_out else "test")
+    with undistributed():
+        if trained is not None and process == 0:
+            plain = models.build(spec, **net)
+            models.fold_batch_norm(trained, plain)
+            models.save_weights(plain, file, variant=variant, class_names=dataset.classes)
+    wait_for_others()
+    with undistributed():
+        model = models.AllConvNet(variant, weights=file)
+        result = _result(folder / "result.json", run, recipe, label, model, test, "held out" if held_out else "test")
     return FitResult(model, file, history, result["top1"], result["split"], result["test_images"], whitening)
 
 
@@ -553,9 +560,10 @@ def _train(
         logs = model.fit(**batches(shown, targets, recipe.batch_size), callbacks=callbacks).history
         row = {"epoch": epoch + 1, "side": sides[epoch], "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
         history.append(row | {"seconds": round(time.perf_counter() - started, 1)})
-        _save(checkpoint, run, variables, history)
-        _write_log(folder / "log.csv", history)
-        _draw_curve(folder / "curve.png", history, run)
+        if processes()[0] == 0:
+            _save(checkpoint, run, variables, history)
+            _write_log(folder / "log.csv", history)
+            _draw_curve(folder / "curve.png", history, run)
     return trunk, history
 
 

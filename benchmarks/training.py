@@ -1,0 +1,115 @@
+"""The ancestor's way to train and ours, side by side on the same number of images.
+
+Both train ALL-CNN-C on CIFAR-10's training images but the last 5,000, on which accuracy is measured after each part of
+the run. "ancestor" is the recipe of that name: no normalisation layers, SGD, batches of 32. Where PyTorch is installed,
+the images a second of a plain PyTorch ALL-CNN-C stand beside them. Augmentation is timed alone.
+
+python benchmarks/training.py --images 90000
+"""
+
+import argparse
+import importlib.util
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+import allconvnet
+from allconvnet.training import _Augment, _native_precision
+
+HELD_OUT = 5000
+
+
+def train(label: str, recipe: allconvnet.Recipe, variant: str, data: tuple, precision: str) -> tuple[float, float]:
+    """Accuracy on the held-out images, and images a second of the last epoch (the first compiles)."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = {"data": data, "output_dir": folder, "held_out": HELD_OUT, "precision": precision}
+        result = allconvnet.fit_cifar10(variant, recipe=recipe, **arguments)
+        count = len(data[0][0]) - HELD_OUT
+        speed = [count * (row["side"] / 32) ** 2 / row["seconds"] for row in result.history]
+        print(f"{label:24} {recipe.epochs} epochs, cost {recipe.cost():.2f}: {result.top1:.2f} % held out", flush=True)
+        return result.top1, float(np.median(speed))
+
+
+def augmentation(recipe: allconvnet.Recipe) -> float:
+    """Seconds for a batch."""
+    import keras
+
+    augment = _Augment(32, 32, recipe.pad, recipe.fill)
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    model = keras.Model(inputs, augment(inputs))
+    images = np.random.default_rng(0).integers(0, 256, (recipe.batch_size, 32, 32, 3), "uint8")
+    model.predict_on_batch(images)
+    started = time.perf_counter()
+    for _ in range(20):
+        model.predict_on_batch(images)
+    return (time.perf_counter() - started) / 20
+
+
+def pytorch_speed(batch_size: int, bfloat16: bool) -> float:
+    """Images a second of ALL-CNN-C with batch normalisation and SGD in plain PyTorch, channels last."""
+    import torch
+    from torch import nn
+
+    rows = [(96, 3, 1, 1), (96, 3, 1, 1), (96, 3, 2, 1), (192, 3, 1, 1), (192, 3, 1, 1), (192, 3, 2, 1)]
+    layers, inputs = [], 3
+    for filters, kernel, stride, padding in [*rows, (192, 3, 1, 0), (192, 1, 1, 0)]:
+        layers += [nn.Conv2d(inputs, filters, kernel, stride, padding, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
+        inputs = filters
+    model = nn.Sequential(*layers, nn.Conv2d(192, 10, 1)).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, nesterov=True)
+    images = torch.randn(batch_size, 3, 32, 32).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch_size,))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            logits = model(images).float().mean((2, 3))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits, labels).backward()
+        optimizer.step()
+
+    step()
+    started = time.perf_counter()
+    for _ in range(10):
+        step()
+    return 10 * batch_size / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Train the ancestor's way and ours.")
+    parser.add_argument("--images", type=int, default=90_000, help="images each way sees (default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="cifar-10-batches-py (default: $ALLCONVNET_CIFAR10, else a download)")
+    parser.add_argument(
+        "--precision", default=_native_precision(), help="default: what the processor can do, %(default)s"
+    )
+    arguments = parser.parse_args()
+    data = allconvnet.load_cifar10(arguments.data)
+    epochs = max(1, round(arguments.images / (len(data[0][0]) - HELD_OUT)))
+    ours = allconvnet.RECIPES["fast"].resized(epochs)
+    ways = {
+        "ancestor, float32": (allconvnet.RECIPES["ancestor"].resized(epochs), "all_conv_keras", "float32"),
+        f"fast, {arguments.precision}": (ours, "all_cnn_c", arguments.precision),
+    }
+    speeds = {}
+    for label, (recipe, variant, precision) in ways.items():
+        _, speeds[label] = train(label, recipe, variant, data, precision)
+    unit = next(iter(speeds.values()))
+    if importlib.util.find_spec("torch"):
+        for bfloat16 in (False, True):
+            label = f"plain PyTorch, {'bfloat16' if bfloat16 else 'float32'}"
+            speeds[label] = pytorch_speed(ours.batch_size, bfloat16)
+    print("\nimages of 32x32 a second, by pixels; and how many times the ancestor's")
+    for label, speed in speeds.items():
+        print(f"{label:28} {speed:6.0f}  {speed / unit:5.2f}")
+    step = ours.batch_size / speeds[f"fast, {arguments.precision}"]
+    share = augmentation(ours) / step
+    print(f"\naugmentation: {100 * share:.1f} % of a step of {ours.batch_size} images")
+
+
+if __name__ == "__main__":
+    main()
