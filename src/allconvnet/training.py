@@ -140,7 +140,7 @@ RECIPES: dict[str, Recipe] = {
         _PAPER, source=f"{_PAPER.source}; flips and shifts of up to 5 pixels", flip="random", pad=5
     ),
     "fast": Recipe(source=_OURS, phases=((4, 24), (3, 32))),
-    "best": Recipe(source=_OURS, phases=((6, 24), (3, 32))),
+    "best": Recipe(source=_OURS, phases=((7, 24), (11, 32))),
     "long": Recipe(source=_OURS, phases=((20, 24), (48, 32))),
 }
 
@@ -359,7 +359,7 @@ def _fit(
     run = {
         "dataset": dataset.name,
         "variant": variant,
-        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "recipe": json.loads(json.dumps(asdict(replace(recipe, source="")))),
         "seed": seed,
         "images": len(train[0]),
         "precision": policy,
