@@ -7,11 +7,13 @@ python docs/tables.py --check    # fails where a file is not as it would be writ
 import inspect
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import allconvnet
 from allconvnet._specs import SPECS
 from allconvnet._weights import WEIGHTS
+from allconvnet.training import RECIPES
 
 TOP = Path(__file__).parents[1]
 
@@ -51,6 +53,20 @@ def weights() -> str:
     return table(head, rows)
 
 
+def recipes() -> str:
+    """The table of recipes: a column each, but what all share."""
+    columns = {name: asdict(recipe) for name, recipe in RECIPES.items()}
+    rows = []
+    for field in next(iter(columns.values())):
+        values = [values[field] for values in columns.values()]
+        if field == "phases":
+            values = [" + ".join(f"{epochs} of {side}x{side}" for epochs, side in value) for value in values]
+        rows.append([f"`{field}`", *(str(value) if value not in ((), "") else "-" for value in values)])
+        if field == "phases":
+            rows.append(["cost, epochs of 32x32", *(f"{recipe.cost():.1f}" for recipe in RECIPES.values())])
+    return table(["", *(f'"{name}"' for name in columns)], [row for row in rows if row[0] != "`source`"])
+
+
 def api() -> str:
     """The reference of everything public."""
     parts = ["# Reference\n\nWhat `import allconvnet` offers. Made from the docstrings by `docs/tables.py`."]
@@ -68,15 +84,15 @@ def api() -> str:
 
 def filled(text: str) -> str:
     """Text with the tables between their markers."""
-    for name, content in (("nets", nets()), ("weights", weights())):
+    for name, content in (("nets", nets()), ("weights", weights()), ("recipes", recipes())):
         text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{content}\n\g<2>", text, flags=re.DOTALL)
     return text
 
 
 def main() -> None:
     """Command line."""
-    readme = TOP / "README.md"
-    pages = {readme: filled(readme.read_text()), TOP / "docs/api.md": api()}
+    pages = {page: filled(page.read_text()) for page in (TOP / "README.md", TOP / "docs/train.md")}
+    pages[TOP / "docs/api.md"] = api()
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if sys.argv[1:] == ["--check"]:
         sys.exit(f"Run python docs/tables.py: {', '.join(path.name for path in stale)} would change." if stale else 0)

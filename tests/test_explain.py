@@ -1,5 +1,6 @@
 """Explanations against a net computed by hand, a slow NumPy reference, and finite differences."""
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -185,8 +186,9 @@ def test_last_activation_as_an_argument(activation, kernels):
     models = [keras.Model(inputs, one(x)), keras.Model(inputs, other(x))]
     other.set_weights(one.get_weights())
     images = np.random.default_rng(1).normal(0, 1, (2, 9, 9, 3))
-    for method in METHODS:
-        first, second = (guided_backprop(model, images, 2, method=method) for model in models)
+    assert (models[1].predict(images, verbose=0) < 0).any(), "a ReLU in its place would be seen"
+    for method, target in itertools.product(METHODS, range(4)):
+        first, second = (guided_backprop(model, images, target, method=method) for model in models)
         np.testing.assert_allclose(first, second, atol=1e-5)
         assert np.abs(first).max() > 0.01
 

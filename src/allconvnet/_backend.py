@@ -91,13 +91,24 @@ def batches(images: np.ndarray, targets: np.ndarray, batch_size: int) -> dict[st
     if keras.backend.backend() != "tensorflow":
         x, y = (part.reshape(-1, *part.shape[2:]) for part in steps)
         return {"x": x, "y": y, "batch_size": batch_size // count, "shuffle": False}
+    return {"x": _pipeline(tuple(steps)), "shuffle": False}
+
+
+def whole(images: np.ndarray, batch_size: int) -> dict[str, object]:
+    """Arguments of `model.predict`."""
+    if keras.backend.backend() != "tensorflow":
+        return {"x": images, "batch_size": batch_size}
+    return {"x": _pipeline(images).batch(batch_size)}
+
+
+def _pipeline(batches):
     import tensorflow as tf
 
     # From arrays, Keras makes a tf.data pipeline that tunes itself, and at whose end TensorFlow 2.21 waits for the
     # tuning thread to wake up: 10 ms, 20 ms, ... 41 s, 82 s after the start. Here is nothing to tune.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": tf.data.Dataset.from_tensor_slices(tuple(steps)).prefetch(2).with_options(options), "shuffle": False}
+    return tf.data.Dataset.from_tensor_slices(batches).prefetch(2).with_options(options)
 
 
 class BatchNormalization(keras.layers.BatchNormalization):

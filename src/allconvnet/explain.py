@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from allconvnet._backend import vjp
+from allconvnet._backend import vjp, whole
 from allconvnet._errors import listed, message
 
 __all__ = ["class_activation_map", "guided_backprop", "receptive_field", "to_picture"]
@@ -151,7 +151,7 @@ def class_activation_map(
             message("There is no such class", received=f"classes={classes!r}", allowed=f"0 to {count - 1}")
         )
     graph = keras.Model(model.inputs, average.input)
-    maps = graph.predict(images, batch_size=batch_size, verbose=0)
+    maps = graph.predict(**whole(images, batch_size), verbose=0)
     return maps[..., chosen].astype("float32")
 
 
