@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -37,8 +38,12 @@ def main(run: Path, tag: str) -> None:
         "epochs": sum(epochs for epochs, _ in result["recipe"]["phases"]),
         "cost": result["cost"],
         "seed": result["seed"],
-        "versions": f"keras {keras.__version__}, {keras.backend.backend()}, {result['precision']}",
+        "versions": ", ".join(
+            [*(f"{name} {version(name)}" for name in ("keras", keras.backend.backend())), result["precision"]]
+        ),
     }
+    if result["dataset"] == "cifar100":  # All of its test images are exact.
+        fields["notes"] = ""
     print("    Weights(")
     for field, value in fields.items():
         print(f"        {field}={value!r},".replace("'", '"'))

@@ -389,7 +389,8 @@ def test_stored_picture(pictures):
     stored = cv2.imread(str(path))
     assert stored is not None, path
     assert stored.shape == picture.shape
-    assert np.abs(stored[..., ::-1].astype(int) - picture).mean() < 0.5
+    below_captions = np.arange(len(picture)) % len(rows[0]) >= 26  # OpenCV 4 writes in another font than OpenCV 5.
+    assert np.abs(stored[..., ::-1].astype(int) - picture)[below_captions].mean() < 0.5
 
 
 def test_explain_is_an_attribute():

@@ -127,6 +127,21 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, float32",
     ),
+    Weights(
+        variant="all_cnn_c",
+        tag="cifar10_v2",
+        sha256="bc8627101a6de282977a66b28a5ff88e07951c4039ff049b03843d2fb7be49fd",
+        size=2771856,
+        params=1_369_738,
+        top1=93.22,
+        split="CIFAR-10 test",
+        images=10_000,
+        recipe="best",
+        epochs=18,
+        cost=14.9375,
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
