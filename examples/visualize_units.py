@@ -1,6 +1,7 @@
 """The paper's figures from published weights, on CIFAR-10 test images.
 
 units_<layer>.png: for channels of a layer, the patches that excite them most beside their guided backpropagations.
+class_maps.png: where in each image its strongest class is seen.
 methods.png: images beside their plain gradient, deconvnet and guided backpropagation.
 
 python visualize_units.py                                   # all_cnn_c, layers relu3 and relu6
@@ -73,6 +74,17 @@ def methods_picture(model: keras.Model, layer: str | None, images: np.ndarray) -
     return np.concatenate(rows)
 
 
+def class_maps_picture(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Images above, the map of each one's strongest class below."""
+    maps = allconvnet.class_activation_map(model, images)
+    best = maps.mean(axis=(1, 2)).argmax(axis=1)
+    chosen = np.stack([one[..., label] for one, label in zip(maps, best, strict=True)])
+    names = ", ".join(allconvnet.CIFAR10_CLASSES[label] for label in best)
+    caption = f"{model.name}, class map: {names}"
+    pictures = [allconvnet.to_picture(images, cell=96, caption=caption)]
+    return np.concatenate([*pictures, allconvnet.to_picture(chosen, images=images, cell=96)])
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="What units of an all convolutional net respond to.")
@@ -90,6 +102,7 @@ def main() -> None:
         f"units_{layer}.png": units_picture(model, layer, images, arguments.channels, arguments.count)
         for layer in arguments.layers
     }
+    pictures["class_maps.png"] = class_maps_picture(model, images[:8])
     pictures["methods.png"] = np.concatenate(
         [methods_picture(model, layer, images[:8]) for layer in (arguments.layers[-1], None)]
     )

@@ -30,7 +30,7 @@ def test_mark_photograph(tmp_path):
 
 def test_visualize_units(tmp_path, cifar10):
     lines = run("visualize_units.py", tmp_path, "--layers", "relu3", "--channels", "3", "--count", "2")
-    assert lines == ["units_relu3.png", "methods.png"]
+    assert lines == ["units_relu3.png", "class_maps.png", "methods.png"]
     assert cv2.imread(str(tmp_path / "methods.png")).shape[1] == 8 * 99 + 3
     # The leftmost patch of the first channel is the 7x7 window of the test image where that channel is strongest.
     import keras
