@@ -29,8 +29,9 @@ raise SystemExit(pytest.main(sys.argv[1:]))
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_without_tensorflow():
     here = Path(__file__).parent
-    # Top-1 is a matter of the weights, not of the backend: once is enough.
-    arguments = ["-q", "-p", "no:cacheprovider", "--deselect", "tests/test_weights.py::test_top1"]
+    # Top-1 is a matter of the weights, and recipes of their numbers, not of the backend: once is enough.
+    once = ["tests/test_weights.py::test_top1", "tests/test_training.py::test_recipe_learns_in_100_steps"]
+    arguments = ["-q", "-p", "no:cacheprovider", *(f"--deselect={test}" for test in once)]
     result = subprocess.run(
         [sys.executable, "-c", CODE, *arguments, *(str(here / file) for file in FILES)],
         cwd=here.parent,

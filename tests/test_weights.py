@@ -44,7 +44,7 @@ def test_record_is_that_of_the_run(record):
     for field, value in {"variant": record.variant, "params": record.params, "seed": record.seed}.items():
         assert run[field] == value
     assert (record.top1, record.images, record.recipe) == (run["top1"], run["test_images"], run["recipe_name"])
-    log = list(csv.DictReader((folder / "log.csv").open()))
+    log = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
     assert [int(row["side"]) for row in log] == [side for epochs, side in recipe.phases for _ in range(epochs)]
 
 

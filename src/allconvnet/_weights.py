@@ -160,8 +160,8 @@ def list_weights(variant: str | None = None) -> list[str]:
 
     Example:
         >>> import allconvnet
-        >>> allconvnet.list_weights("all_cnn_c")
-        ['all_cnn_c.cifar10_v1']
+        >>> allconvnet.list_weights("all_cnn_c")[0]
+        'all_cnn_c.cifar10_v1'
     """
     if variant is not None:
         get_spec(variant)
