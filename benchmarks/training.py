@@ -1,8 +1,8 @@
 """The ancestor's way to train and ours, side by side on the same number of images.
 
 Both train ALL-CNN-C on CIFAR-10's training images but the last 5,000, on which accuracy is measured at the end.
-"ancestor" is the recipe of that name: no normalisation layers, SGD, batches of 32. Where PyTorch is installed, the images
-a second of a plain PyTorch ALL-CNN-C stand beside them. Augmentation is timed alone.
+"ancestor" is the recipe of that name: no normalisation layers, SGD, batches of 32. Where PyTorch is installed, the
+images a second of a plain PyTorch ALL-CNN-C stand beside them. Augmentation is timed alone.
 
 python benchmarks/training.py --images 90000
 """
