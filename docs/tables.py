@@ -57,14 +57,15 @@ def recipes() -> str:
     """The table of recipes: a column each, but what all share."""
     columns = {name: asdict(recipe) for name, recipe in RECIPES.items()}
     rows = []
-    for field in next(iter(columns.values())):
+    fields = [field for field in next(iter(columns.values())) if field != "source"]
+    for field in fields:
         values = [values[field] for values in columns.values()]
         if field == "phases":
             values = [" + ".join(f"{epochs} of {side}x{side}" for epochs, side in value) for value in values]
         rows.append([f"`{field}`", *(str(value) if value not in ((), "") else "-" for value in values)])
         if field == "phases":
             rows.append(["cost, epochs of 32x32", *(f"{recipe.cost():.1f}" for recipe in RECIPES.values())])
-    return table(["", *(f'"{name}"' for name in columns)], [row for row in rows if row[0] != "`source`"])
+    return table(["", *(f'"{name}"' for name in columns)], rows)
 
 
 def api() -> str:

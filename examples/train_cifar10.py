@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="cifar-10-batches-py (default: $ALLCONVNET_CIFAR10, else a download)")
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--output-dir", type=Path, help="default: <variant>-<recipe>-seed<seed>")
+    parser.add_argument("--output-dir", type=Path, help="default: <variant>-cifar10-<recipe>-seed<seed>")
     parser.add_argument("--precision", default="auto", help="float32, mixed_bfloat16 or auto")
     parser.add_argument("--held-out", type=int, default=0, help="measure on so many training images, not on the test's")
     result = allconvnet.fit_cifar10(**vars(parser.parse_args()))

@@ -86,8 +86,8 @@ def batches(images: np.ndarray, targets: np.ndarray, batch_size: int) -> dict[st
             )
         )
     mine = slice(process * batch_size // count, (process + 1) * batch_size // count)
-    whole = len(images) // batch_size * batch_size
-    steps = [part[:whole].reshape(-1, batch_size, *part.shape[1:])[:, mine] for part in (images, targets)]
+    count_of_images = len(images) // batch_size * batch_size
+    steps = [part[:count_of_images].reshape(-1, batch_size, *part.shape[1:])[:, mine] for part in (images, targets)]
     if keras.backend.backend() != "tensorflow":
         x, y = (part.reshape(-1, *part.shape[2:]) for part in steps)
         return {"x": x, "y": y, "batch_size": batch_size // count, "shuffle": False}
@@ -112,10 +112,7 @@ def _pipeline(batches):
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Trains through TensorFlow's fused kernel: Keras composes the layer of a dozen passes over its float32 input.
-
-    A training step of `all_cnn_c` in bfloat16 takes less than half the time (`benchmarks/training.py`).
-    """
+    """Trains through TensorFlow's fused kernel: Keras composes the layer of elementwise operations in float32."""
 
     def call(self, inputs, training=None, mask=None):
         if not training or keras.backend.backend() != "tensorflow":

@@ -155,17 +155,17 @@ def class_activation_map(
     return maps[..., chosen].astype("float32")
 
 
-def receptive_field(model: keras.Model, layer: str, size: int | None = None) -> tuple[int, int, int]:
+def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
     """The window of the image that a unit of a feature map sees.
 
     Args:
         model: a functional `keras.Model`, a single chain of layers up to `layer`.
         layer: name of a convolution, a pooling or an elementwise layer.
-        size: side of the images in pixels; None means that of the model. It decides how "same" padding falls.
 
     Returns:
         `(side, stride, offset)` in pixels: unit (row, column) sees rows `offset + stride * row` to that plus `side`,
-        and the columns likewise. Parts may lie outside of the image, where the padding is.
+        and the columns likewise. Parts may lie outside of the image, where the padding is. How "same" padding falls
+        depends on the side of the images: that of the model; where it is None, an even one.
 
     Raises:
         ValueError: no such layer, a layer that sees the whole image, or the model branches.
@@ -179,7 +179,7 @@ def receptive_field(model: keras.Model, layer: str, size: int | None = None) -> 
     _check_functional(model)
     side, stride, offset = 1, 1, 0
     operations = _chain(model, _tensor(model, layer))
-    size = size or model.inputs[0].shape[1] or 1 << 10
+    size = model.inputs[0].shape[1] or 1 << 10
     for operation in operations:
         if isinstance(operation, (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)):
             raise ValueError(
@@ -287,9 +287,7 @@ def _colored(array: np.ndarray, image: np.ndarray | None) -> np.ndarray:
 
 
 def _check_functional(model: keras.Model) -> None:
-    if not (isinstance(model, keras.Model) and hasattr(model, "_run_through_graph")) and not (
-        isinstance(model, keras.Sequential) and model.built
-    ):
+    if not _is_graph(model):
         raise TypeError(
             message(
                 "The layers of this model cannot be followed",
@@ -337,7 +335,8 @@ def _operations(model: keras.Model) -> list:
 
 
 def _is_graph(operation) -> bool:
-    return isinstance(operation, (keras.Sequential, keras.Model)) and bool(getattr(operation, "inputs", None))
+    """A functional model or a built sequential one: the others have no inputs."""
+    return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))
 
 
 def _activation(operation) -> str:
@@ -347,11 +346,11 @@ def _activation(operation) -> str:
     name = name.lower().replace("_", "")
     if name not in _ACTIVATIONS:
         return "" if not function or name == "linear" else name
-    # keras.layers.ReLU and keras.ops have further arguments that make another function of it.
-    extras = [getattr(operation, key, None) for key in ("negative_slope", "threshold", "max_value")]
-    return (
-        f"{name} with {extras}" if name == "relu" and not function and any(e not in (None, 0) for e in extras) else name
-    )
+    if name == "relu" and not function:
+        # The layer and the node take more arguments, which make another function of it.
+        extras = [getattr(operation, key, None) for key in ("negative_slope", "threshold", "max_value")]
+        return f"{name} with {extras}" if any(extra not in (None, 0) for extra in extras) else name
+    return name
 
 
 def _does_more(operation) -> bool:
@@ -407,9 +406,7 @@ def _logits(model: keras.Model):
 def _tensor(model: keras.Model, name: str):
     operations = {operation.name: operation for operation in keras.Model(model.inputs, model.outputs).operations}
     if name not in operations:
-        raise ValueError(
-            message("There is no such layer", received=f"layer={name!r}", allowed=listed(operations), next_step="")
-        )
+        raise ValueError(message("There is no such layer", received=f"layer={name!r}", allowed=listed(operations)))
     return operations[name].output
 
 

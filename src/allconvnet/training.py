@@ -23,7 +23,8 @@ from allconvnet._backend import batches, processes, undistributed, wait_for_othe
 from allconvnet._errors import listed, message
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, get_spec
-from allconvnet.data import CIFAR10_CLASSES, CIFAR100_CLASSES, Split, load
+from allconvnet._weights import class_names
+from allconvnet.data import Split, load
 from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
 from allconvnet.preprocessing import ZCA, global_contrast_normalize
 
@@ -100,7 +101,7 @@ class Recipe:
         )
 
 
-_OURS = "measured on the last 5,000 training images, trained on the others"
+_OURS = "chosen on the last 5,000 training images, trained on the others"
 _PAPER = Recipe(
     source="the paper; the rate (best of 0.25, 0.1, 0.05, 0.01 there) and the batch size are those of reproductions",
     phases=((350, 32),),
@@ -153,18 +154,6 @@ _SCHEDULES = {
     ),
     "inverse_time": lambda recipe, rate, steps: schedules.InverseTimeDecay(rate, 1, recipe.decay),
 }
-
-
-@dataclass(frozen=True)
-class _DataSet:
-    """What the data set decides, whatever the net and the recipe."""
-
-    name: str
-    classes: tuple[str, ...]
-
-
-_CIFAR10 = _DataSet("cifar10", CIFAR10_CLASSES)
-_CIFAR100 = _DataSet("cifar100", CIFAR100_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -276,7 +265,7 @@ def fit_cifar10(
         >>> result.weights.name
         'all_cnn_c.weights.h5'
     """
-    return _fit(_CIFAR10, variant, recipe, data, epochs, seed, output_dir, precision, held_out)
+    return _fit("cifar10", variant, recipe, data, epochs, seed, output_dir, precision, held_out)
 
 
 def fit_cifar100(
@@ -316,11 +305,11 @@ def fit_cifar100(
         >>> result.model.count_params()
         1387108
     """
-    return _fit(_CIFAR100, variant, recipe, data, epochs, seed, output_dir, precision, held_out)
+    return _fit("cifar100", variant, recipe, data, epochs, seed, output_dir, precision, held_out)
 
 
 def _fit(
-    dataset: _DataSet,
+    dataset: str,
     variant: str,
     recipe: str | Recipe,
     data,
@@ -340,11 +329,12 @@ def _fit(
             )
         )
     process, _ = processes()
+    classes = class_names(dataset)
     label = recipe if isinstance(recipe, str) else "custom"
     recipe = _recipe(recipe, epochs)
-    train, test = data if isinstance(data, tuple) else load(dataset.name, data)
+    train, test = data if isinstance(data, tuple) else load(dataset, data)
     for split in (train, test):
-        _check_split(split, len(dataset.classes))
+        _check_split(split, len(classes))
     if not 0 <= held_out <= len(train[0]) - recipe.batch_size:
         raise ValueError(
             message(
@@ -354,12 +344,12 @@ def _fit(
             )
         )
     policy = _native_precision() if precision == "auto" else keras.dtype_policies.get(precision).name
-    folder = Path(output_dir or f"{variant}-{dataset.name}-{label}-seed{seed}").expanduser()
+    folder = Path(output_dir or f"{variant}-{dataset}-{label}-seed{seed}").expanduser()
     if held_out:
         test = tuple(part[-held_out:] for part in train)
         train = tuple(part[:-held_out] for part in train)
     run = {
-        "dataset": dataset.name,
+        "dataset": dataset,
         "variant": variant,
         "recipe": json.loads(json.dumps(asdict(replace(recipe, source="")))),
         "seed": seed,
@@ -367,11 +357,11 @@ def _fit(
         "precision": policy,
     }
     # A net whose own table row normalises otherwise keeps to it: the ancestor divides by 255.
-    constants = dataset.name if spec.normalization == "cifar10" else spec.normalization
+    constants = dataset if spec.normalization == "cifar10" else spec.normalization
     net = {
         "normalization": NORMALIZATION["none" if recipe.whiten else constants],
         "input_shape": (None, None, 3),
-        "classes": len(dataset.classes),
+        "classes": len(classes),
     }
     whitening = None
     if recipe.whiten:
@@ -383,7 +373,7 @@ def _fit(
         if trained is not None and process == 0:
             plain = models.build(spec, **net)
             models.fold_batch_norm(trained, plain)
-            models.save_weights(plain, file, variant=variant, class_names=dataset.classes)
+            models.save_weights(plain, file, variant=variant, class_names=classes)
     wait_for_others()
     with undistributed():
         model = models.AllConvNet(variant, weights=file)
