@@ -1,8 +1,9 @@
-"""Takes the folder of a finished run over into the package, and prints its row of the weights table.
+"""Takes the folder of a finished run over into the package, and adds its row to the weights table.
 
-python docs/publish.py runs/best cifar10_v2    # then paste the row into src/allconvnet/_weights.py
+python docs/publish.py runs/best cifar10_v2 && python docs/tables.py
 """
 
+import csv
 import hashlib
 import json
 import shutil
@@ -12,13 +13,17 @@ from pathlib import Path
 
 import keras
 
+import allconvnet
+
 TOP = Path(__file__).parents[1]
 
 
 def main(run: Path, tag: str) -> None:
-    """Copies the weights, the log, the curve and the result."""
+    """Copies the weights, the log, the curve and the result, and writes the row."""
     result = json.loads((run / "result.json").read_text())
     name = f"{result['variant']}.{tag}"
+    if name in allconvnet.list_weights():
+        sys.exit(f"{name} is published already; a published tag never changes.")
     content = (run / f"{result['variant']}.weights.h5").read_bytes()
     (TOP / f"src/allconvnet/weights/{name}.weights.h5").write_bytes(content)
     folder = TOP / "docs/runs" / name
@@ -37,6 +42,8 @@ def main(run: Path, tag: str) -> None:
         "recipe": result["recipe_name"],
         "epochs": sum(epochs for epochs, _ in result["recipe"]["phases"]),
         "cost": result["cost"],
+        "seconds": round(sum(float(row["seconds"]) for row in csv.DictReader((run / "log.csv").open())), 1),
+        "machine": result["machine"],
         "seed": result["seed"],
         "versions": ", ".join(
             [*(f"{name} {version(name)}" for name in ("keras", keras.backend.backend())), result["precision"]]
@@ -44,10 +51,10 @@ def main(run: Path, tag: str) -> None:
     }
     if result["dataset"] == "cifar100":  # All of its test images are exact.
         fields["notes"] = ""
-    print("    Weights(")
-    for field, value in fields.items():
-        print(f"        {field}={value!r},".replace("'", '"'))
-    print("    ),")
+    row = "".join(f"        {field}={value!r},\n".replace("'", '"') for field, value in fields.items())
+    table = TOP / "src/allconvnet/_weights.py"
+    text = table.read_text()
+    table.write_text(text.replace("\n]\nWEIGHTS", f"\n    Weights(\n{row}    ),\n]\nWEIGHTS"))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import allconvnet
 from allconvnet._specs import SPECS
-from allconvnet._weights import WEIGHTS
+from allconvnet._weights import WEIGHTS, Weights
 from allconvnet.training import RECIPES
 
 TOP = Path(__file__).parents[1]
+FAMILIES = ("model", "strided_cnn", "convpool_cnn", "all_cnn")
+PAPER_CIFAR100 = {"all_cnn_c": 33.71}
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -35,22 +37,43 @@ def nets() -> str:
 
 def weights() -> str:
     """The table of published weights."""
-    rows = []
-    for name, record in WEIGHTS.items():
-        error = SPECS[record.variant].paper_error
-        rows.append(
-            [
-                f"`{name}`",
-                f"{record.params:,}",
-                f"{record.size / 1e6:.1f} MB",
-                f"{record.top1:.2f} %",
-                f"{record.split}, {record.images:,} images, single crop, one run",
-                f"{100 - error:.2f} %" if error else "",
-                f'"{record.recipe}", {record.epochs} epochs (cost {record.cost:.1f} at full size), seed {record.seed}',
-            ]
-        )
-    head = ["weights", "parameters", "file", "top-1", "measured on", "the paper's net, no augmentation", "recipe"]
+    rows = [
+        [
+            f"`{name}`",
+            f"{record.params:,}",
+            f"{record.size / 1e6:.1f} MB",
+            f"{error:.2f}" if (error := paper_error(record)) else "",
+            f"{100 - record.top1:.2f}",
+            f'"{record.recipe}", {record.epochs} epochs ({record.cost:.1f})',
+            f"{record.seconds:,.0f}",
+            record.machine,
+        ]
+        for name, record in WEIGHTS.items()
+    ]
+    head = ["weights", "parameters", "file", "paper's error, %", "ours, %", "training", "seconds", "on"]
     return table(head, rows)
+
+
+def paper_error(record: Weights) -> float | None:
+    """The paper's top-1 error of this net on this data set, percent, without augmentation."""
+    return SPECS[record.variant].paper_error if record.dataset == "cifar10" else PAPER_CIFAR100.get(record.variant)
+
+
+def newest(variant: str) -> Weights:
+    """The newest CIFAR-10 weights of a net."""
+    return allconvnet.weights_info(f"{variant}.cifar10")
+
+
+def comparison() -> str:
+    """The paper's comparison: what stands in for pooling, by base; its error and that of the newest weights."""
+    rows = []
+    for family in FAMILIES:
+        row = [f"`{family}_*`"]
+        for base in "abc":
+            variant = f"{family}_{base}"
+            row += [f"{SPECS[variant].paper_error:.2f}", f"{100 - newest(variant).top1:.2f}"]
+        rows.append(row)
+    return table(["", *(f"{base}, {whose}" for base in "ABC" for whose in ("paper", "ours"))], rows)
 
 
 def recipes() -> str:
@@ -85,14 +108,15 @@ def api() -> str:
 
 def filled(text: str) -> str:
     """Text with the tables between their markers."""
-    for name, content in (("nets", nets()), ("weights", weights()), ("recipes", recipes())):
+    for made in (nets, weights, comparison, recipes):
+        name, content = made.__name__, made()
         text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{content}\n\g<2>", text, flags=re.DOTALL)
     return text
 
 
 def main() -> None:
     """Command line."""
-    pages = {page: filled(page.read_text()) for page in (TOP / "README.md", TOP / "docs/train.md")}
+    pages = {page: filled(page.read_text()) for page in (TOP / "README.md", *TOP.glob("docs/[a-z]*.md"))}
     pages[TOP / "docs/api.md"] = api()
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if sys.argv[1:] == ["--check"]:

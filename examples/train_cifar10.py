@@ -1,7 +1,8 @@
-"""Trains a net on CIFAR-10; interrupted or killed, the same command goes on where it was.
+"""Trains a net on CIFAR-10 or CIFAR-100; interrupted or killed, the same command goes on where it was.
 
 python train_cifar10.py                                  # ALL-CNN-C, recipe "best"; downloads CIFAR-10 (170 MB)
 python train_cifar10.py --variant model_a --held-out 5000
+python train_cifar10.py --dataset cifar100
 """
 
 import argparse
@@ -15,16 +16,21 @@ import allconvnet
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train a net of the paper on CIFAR-10.")
+    parser = argparse.ArgumentParser(description="Train a net of the paper on CIFAR-10 or CIFAR-100.")
     parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
     parser.add_argument("--recipe", default="best", choices=list(allconvnet.RECIPES), help="default: %(default)s")
-    parser.add_argument("--data", type=Path, help="cifar-10-batches-py (default: $ALLCONVNET_CIFAR10, else a download)")
+    parser.add_argument(
+        "--data", type=Path, help="folder of it (default: as load_cifar10)"
+    )
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--output-dir", type=Path, help="default: <variant>-cifar10-<recipe>-seed<seed>")
+    parser.add_argument("--output-dir", type=Path, help="default: <variant>-<dataset>-<recipe>-seed<seed>")
     parser.add_argument("--precision", default="auto", help="float32, mixed_bfloat16 or auto")
     parser.add_argument("--held-out", type=int, default=0, help="measure on so many training images, not on the test's")
-    result = allconvnet.fit_cifar10(**vars(parser.parse_args()))
+    parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"], help="default: %(default)s")
+    arguments = vars(parser.parse_args())
+    fit = {"cifar10": allconvnet.fit_cifar10, "cifar100": allconvnet.fit_cifar100}[arguments.pop("dataset")]
+    result = fit(**arguments)
     print(f"top-1 on {result.images:,} {result.split} images: {result.top1:.2f} %; weights: {result.weights}")
 
 

@@ -23,7 +23,7 @@ from allconvnet import (
     global_contrast_normalize,
 )
 from allconvnet._specs import NORMALIZATION
-from allconvnet.training import _Augment, _mirrored, _native_precision
+from allconvnet.training import _Augment, _mirrored, _native_precision, _scaled
 
 # The smallest net for 32x32 images, in steps of 8 images.
 TOY = Recipe(source="", phases=((2, 24), (1, 32)), batch_size=8)
@@ -284,11 +284,11 @@ def test_cost_counts_pixels():
 
 @pytest.mark.parametrize("fill", ["reflect", "edge"])
 @pytest.mark.parametrize("side", [24, 32])
-def test_augmentation_is_a_crop(side, fill):
-    """Each result is one of the crops of the padded image, drawn for each image."""
-    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3))
+def test_augmentation_is_a_shift(side, fill):
+    """Each result is one of the windows of the padded image, drawn for each image."""
+    images = np.random.default_rng(0).integers(0, 256, (1, side, side, 3))
     images = np.repeat(images, 64, axis=0).astype("uint8")
-    augment = _Augment(32, side, 4, fill)
+    augment = _Augment(side, 4, fill)
     augment.seed(0, 0)
     results = keras.ops.convert_to_numpy(augment(images))
     padded = np.pad(images[0], ((4, 4), (4, 4), (0, 0)), mode=fill)
@@ -299,12 +299,21 @@ def test_augmentation_is_a_crop(side, fill):
         assert len(found) == 1
         places.add(tuple(found[0]))
     assert len(places) > 30
-    assert {0, 40 - side} <= {row for row, _ in places} | {column for _, column in places}
+    assert {0, 8} <= {row for row, _ in places} | {column for _, column in places}
 
 
-def test_without_padding_nothing_is_cut():
+def test_without_shift_nothing_changes():
     images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
-    assert np.array_equal(keras.ops.convert_to_numpy(_Augment(32, 32, 0, "reflect")(images)), images)
+    assert np.array_equal(keras.ops.convert_to_numpy(_Augment(32, 0, "reflect")(images)), images)
+
+
+def test_a_pixel_of_a_scaled_image_is_the_mean_of_what_it_covers():
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("float32")
+    blocks = images.reshape(4, 16, 2, 16, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(_scaled(images, 16), blocks, atol=1e-3)
+    np.testing.assert_allclose(_scaled(images, 24).mean(axis=(1, 2)), images.mean(axis=(1, 2)), atol=1e-2)
+    assert _scaled(images, 32) is images
+    assert _scaled(images.astype("uint8"), 24).dtype == np.uint8
 
 
 def test_flips():
@@ -325,7 +334,7 @@ def places_of(windows, result):
 
 def test_augmentation_depends_on_seed_and_epoch():
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
-    augment = _Augment(32, 24, 4, "reflect")
+    augment = _Augment(32, 4, "reflect")
 
     def draw(seed, epoch):
         augment.seed(seed, epoch)

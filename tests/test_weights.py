@@ -46,6 +46,8 @@ def test_record_is_that_of_the_run(record):
     assert (record.top1, record.images, record.recipe) == (run["top1"], run["test_images"], run["recipe_name"])
     log = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
     assert [int(row["side"]) for row in log] == [side for epochs, side in recipe.phases for _ in range(epochs)]
+    assert record.seconds == pytest.approx(sum(float(row["seconds"]) for row in log), abs=0.05)
+    assert record.machine.startswith(run["machine"])
 
 
 @pytest.mark.parametrize("record", RECORDS)

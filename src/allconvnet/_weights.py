@@ -42,6 +42,8 @@ class Weights:
         recipe: name of the training recipe.
         epochs: passes over the training images.
         cost: the same in epochs of full-size images, by multiplications.
+        seconds: what they took in all.
+        machine: on which, with its instructions for bfloat16.
         seed: of the training run.
         versions: what trained it.
         license: of the file.
@@ -59,6 +61,8 @@ class Weights:
     recipe: str
     epochs: int
     cost: float
+    seconds: float
+    machine: str
     seed: int
     versions: str
     license: str = "MIT"
@@ -124,6 +128,8 @@ _TABLE = [
         recipe="best",
         epochs=9,
         cost=6.375,
+        seconds=5612.4,
+        machine="x86_64, 2 cores",
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, float32",
     ),
@@ -139,6 +145,8 @@ _TABLE = [
         recipe="best",
         epochs=18,
         cost=14.9375,
+        seconds=1446.7,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),

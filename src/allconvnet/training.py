@@ -37,15 +37,15 @@ class Recipe:
 
     Attributes:
         source: where the numbers come from.
-        phases: (epochs, side of the random crops in pixels), in order.
+        phases: (epochs, side to which images are scaled, in pixels), in order.
         batch_size: images in a step; what is left over at the end of an epoch is left out.
         batch_norm: whether batch normalisation stands behind each convolution; it is folded into it at the end.
         dropout: whether the paper's dropout layers act.
         whiten: whether images go through global contrast normalisation (to a norm of 55) and ZCA whitening first.
         flip: which images are mirrored: "none", a "random" half in each epoch, or "alternating": a random half in even
             epochs, the other half in odd ones.
-        pad: pixels by which images are extended on each side before they are cropped.
-        fill: how: by "reflect"ion or by their "edge".
+        shift: pixels of a 32x32 image by which images are shifted at most, up or down and left or right.
+        fill: what comes in from outside: their "reflect"ion or their "edge".
         muon_rate: peak learning rate of the orthogonalised updates, on every kernel but the class convolution's; 0 for
             SGD on all variables.
         muon_momentum: their Nesterov momentum.
@@ -67,7 +67,7 @@ class Recipe:
     dropout: bool = False
     whiten: bool = False
     flip: str = "alternating"
-    pad: int = 4
+    shift: int = 4
     fill: str = "reflect"
     muon_rate: float = 0.15
     muon_momentum: float = 0.6
@@ -88,7 +88,7 @@ class Recipe:
 
     def cost(self, side: int = 32) -> float:
         """The same in epochs of images of full size, by their pixels."""
-        return sum(epochs * (crop / side) ** 2 for epochs, crop in self.phases)
+        return sum(epochs * (scaled / side) ** 2 for epochs, scaled in self.phases)
 
     def resized(self, epochs: int) -> Recipe:
         """The recipe in another number of epochs, divided among the phases as before."""
@@ -110,7 +110,7 @@ _PAPER = Recipe(
     dropout=True,
     whiten=True,
     flip="none",
-    pad=0,
+    shift=0,
     muon_rate=0.0,
     sgd_rate=0.05,
     nesterov=False,
@@ -127,7 +127,7 @@ RECIPES: dict[str, Recipe] = {
         batch_norm=False,
         dropout=True,
         flip="random",
-        pad=3,
+        shift=3,
         fill="edge",
         muon_rate=0.0,
         sgd_rate=0.01,
@@ -138,7 +138,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "paper": _PAPER,
     "paper_augmented": replace(
-        _PAPER, source=f"{_PAPER.source}; flips and shifts of up to 5 pixels", flip="random", pad=5
+        _PAPER, source=f"{_PAPER.source}; flips and shifts of up to 5 pixels", flip="random", shift=5
     ),
     "fast": Recipe(source=_OURS, phases=((4, 24), (3, 32))),
     "best": Recipe(source=_OURS, phases=((7, 24), (11, 32))),
@@ -180,7 +180,7 @@ class FitResult:
     whitening: ZCA | None = None
 
 
-# Where a pixel of the padded image lies in the image itself.
+# Where a pixel outside comes from.
 _FILLS = {
     "reflect": lambda position, size: size - 1 - ops.abs(size - 1 - ops.abs(position)),
     "edge": lambda position, size: ops.clip(position, 0, size - 1),
@@ -189,15 +189,14 @@ _FLIPS = ("none", "random", "alternating")
 
 
 class _Augment(keras.layers.Layer):
-    """A random crop of the padded image, drawn for each image, in a single gather.
+    """A random shift, drawn for each image, in a single gather: `[N, side, side, 3]` in, float32 of that shape out.
 
-    `[N, size, size, 3]` in, float32 `[N, side, side, 3]` out. (`keras.layers.RandomCrop` draws one offset for a whole
-    batch.)
+    (`keras.layers.RandomCrop` draws one offset for a whole batch.)
     """
 
-    def __init__(self, size: int, side: int, pad: int, fill: str) -> None:
+    def __init__(self, side: int, shift: int, fill: str) -> None:
         super().__init__(name="augment", dtype="float32")
-        self.size, self.side, self.pad = size, side, pad
+        self.side, self.shift = side, shift
         self.inside = _FILLS[fill]
         self.random = keras.random.SeedGenerator(0)
 
@@ -207,17 +206,16 @@ class _Augment(keras.layers.Layer):
 
     def call(self, images):
         count = ops.shape(images)[0]
-        low, high = -self.pad, self.size + self.pad - self.side + 1
-        offsets = keras.random.randint((2, count, 1), low, high, seed=self.random)
+        offsets = keras.random.randint((2, count, 1), -self.shift, self.shift + 1, seed=self.random)
         positions = offsets + ops.arange(self.side, dtype="int32")
         rows, columns = positions[0], positions[1]
-        first = ops.arange(count, dtype="int32")[:, None, None] * self.size
-        rows, columns = self.inside(rows, self.size), self.inside(columns, self.size)
-        index = (first + rows[:, :, None]) * self.size + columns[:, None, :]
+        first = ops.arange(count, dtype="int32")[:, None, None] * self.side
+        rows, columns = self.inside(rows, self.side), self.inside(columns, self.side)
+        index = (first + rows[:, :, None]) * self.side + columns[:, None, :]
         return ops.cast(ops.take(ops.reshape(images, (-1, 3)), index, axis=0), "float32")
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.side, self.side, 3)
+        return input_shape
 
 
 def fit_cifar10(
@@ -460,15 +458,18 @@ def _on_accelerator() -> bool:
     return any(not device.lower().startswith("cpu") for device in keras.distribution.list_devices())
 
 
-def _native_precision() -> str:
-    """The dtype policy that the processor, or an accelerator if there is one, is fastest in."""
-    if _on_accelerator():
-        return "mixed_bfloat16"
+def _bfloat16_instructions() -> list[str]:
+    """What the processor computes bfloat16 products with, by their names in /proc/cpuinfo."""
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:
-        return "float32"
-    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+        return []
+    return sorted({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+def _native_precision() -> str:
+    """The dtype policy that the processor, or an accelerator if there is one, is fastest in."""
+    return "mixed_bfloat16" if _on_accelerator() or _bfloat16_instructions() else "float32"
 
 
 def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
@@ -536,8 +537,10 @@ def _train(
     model = None
     for epoch in range(len(history), recipe.epochs):
         if model is None or sides[epoch] != sides[epoch - 1]:
-            augment = _Augment(images.shape[1], sides[epoch], recipe.pad, recipe.fill)
-            inputs = keras.Input(images.shape[1:], dtype=images.dtype.name)
+            side = sides[epoch]
+            scaled = _scaled(images, side)
+            augment = _Augment(side, round(recipe.shift * side / 32), recipe.fill)
+            inputs = keras.Input(scaled.shape[1:], dtype=scaled.dtype.name)
             model = keras.Model(inputs, trunk(augment(inputs)))
             model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit)
         order = np.random.default_rng((seed, epoch)).permutation(len(images))[: steps * recipe.batch_size]
@@ -545,7 +548,7 @@ def _train(
         started = time.perf_counter()
         print(f"Epoch {epoch + 1}/{recipe.epochs}, {sides[epoch]}x{sides[epoch]}, {run['precision']}", flush=True)
         mirrored = _mirrored(recipe.flip, len(images), seed, epoch)[order]
-        shown = images[order]
+        shown = scaled[order]
         shown[mirrored] = shown[mirrored, :, ::-1]
         targets = keras.utils.to_categorical(labels[order], net["classes"])
         callbacks = [_StopAtNaN(epoch + 1)]
@@ -557,6 +560,13 @@ def _train(
             _write_log(folder / "log.csv", history)
             _draw_curve(folder / "curve.png", history, run)
     return trunk, history
+
+
+def _scaled(images: np.ndarray, side: int) -> np.ndarray:
+    """The images at another size, each pixel the mean of what it covers."""
+    if images.shape[1] == side:
+        return images
+    return np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images])
 
 
 def _mirrored(flip: str, count: int, seed: int, epoch: int) -> np.ndarray:
@@ -614,7 +624,7 @@ def _result(path: Path, run: dict, recipe: Recipe, label: str, model: keras.Mode
         "cost": recipe.cost(),
         "recipe_name": label,
         "versions": f"keras {keras.__version__}, {keras.backend.backend()}, {run['precision']}",
-        "machine": platform.machine(),
+        "machine": ", ".join([platform.machine(), f"{os.cpu_count()} cores", *_bfloat16_instructions()]),
         **run,
     }
     with replacing(path) as temporary:
