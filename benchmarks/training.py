@@ -2,7 +2,8 @@
 
 Both train ALL-CNN-C on CIFAR-10's training images but the last 5,000, on which accuracy is measured at the end.
 "ancestor" is the recipe of that name: no normalisation layers, SGD, batches of 32. Where PyTorch is installed, the
-images a second of a plain PyTorch ALL-CNN-C stand beside them. Augmentation is timed alone.
+images a second of a plain PyTorch ALL-CNN-C stand beside them, as do those of single steps of ours with and without
+XLA and with Keras' own batch normalisation. Augmentation is timed alone.
 
 python benchmarks/training.py --images 90000
 """
@@ -13,13 +14,16 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
 import allconvnet
-from allconvnet.training import _Augment, _native_precision
+from allconvnet import models
+from allconvnet._specs import NORMALIZATION, get_spec
+from allconvnet.training import _Augment, _native_precision, _optimizer
 
 HELD_OUT = 5000
 
@@ -31,7 +35,7 @@ def train(label: str, recipe: allconvnet.Recipe, variant: str, data: tuple, prec
         result = allconvnet.fit_cifar10(variant, recipe=recipe, **arguments)
         count = len(data[0][0]) - HELD_OUT
         speed = [count * (row["side"] / 32) ** 2 / row["seconds"] for row in result.history]
-        print(f"{label:24} {recipe.epochs} epochs, cost {recipe.cost():.2f}: {result.top1:.2f} % held out", flush=True)
+        print(f"{label:36} {recipe.epochs} epochs, cost {recipe.cost():.2f}: {result.top1:.2f} % held out", flush=True)
         return result.top1, float(np.median(speed))
 
 
@@ -48,6 +52,27 @@ def augmentation(recipe: allconvnet.Recipe) -> float:
     for _ in range(20):
         model.predict_on_batch(images)
     return (time.perf_counter() - started) / 20
+
+
+def keras_speed(recipe: allconvnet.Recipe, precision: str, xla: bool = False, fused: bool = True) -> float:
+    """Images a second of a step as `fit_cifar10` takes it: with or without XLA, with Keras' own batch normalisation."""
+    import keras
+
+    normalize = models.BatchNormalization if fused else keras.layers.BatchNormalization
+    with mock.patch.object(models, "BatchNormalization", normalize):
+        net = {"normalization": NORMALIZATION["cifar10"], "input_shape": (32, 32, 3), "classes": 10}
+        options = {"classifier_activation": None, "batch_norm": True, "dtype": precision}
+        model = models.build(get_spec("all_cnn_c"), **net, **options)
+    model.compile(_optimizer(recipe, 100), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=xla)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (recipe.batch_size, 32, 32, 3)).astype("float32")
+    targets = keras.utils.to_categorical(random.integers(0, 10, recipe.batch_size), 10)
+    for _ in range(2):
+        model.train_on_batch(images, targets)
+    started = time.perf_counter()
+    for _ in range(10):
+        model.train_on_batch(images, targets)
+    return 10 * recipe.batch_size / (time.perf_counter() - started)
 
 
 def pytorch_speed(batch_size: int, bfloat16: bool) -> float:
@@ -99,13 +124,17 @@ def main() -> None:
     for label, (recipe, variant, precision) in ways.items():
         _, speeds[label] = train(label, recipe, variant, data, precision)
     unit = next(iter(speeds.values()))
+    for precision in dict.fromkeys(("float32", arguments.precision)):
+        speeds[f"ours, {precision}"] = keras_speed(ours, precision)
+        speeds[f"ours, {precision}, XLA"] = keras_speed(ours, precision, xla=True)
+        speeds[f"ours, {precision}, Keras' BN"] = keras_speed(ours, precision, fused=False)
     if importlib.util.find_spec("torch"):
         for bfloat16 in (False, True):
             label = f"plain PyTorch, {'bfloat16' if bfloat16 else 'float32'}"
             speeds[label] = pytorch_speed(ours.batch_size, bfloat16)
     print("\nimages of 32x32 a second, by pixels; and how many times the ancestor's")
     for label, speed in speeds.items():
-        print(f"{label:28} {speed:6.0f}  {speed / unit:5.2f}")
+        print(f"{label:36} {speed:6.0f}  {speed / unit:5.2f}")
     step = ours.batch_size / speeds[f"fast, {arguments.precision}"]
     share = augmentation(ours) / step
     print(f"\naugmentation: {100 * share:.1f} % of a step of {ours.batch_size} images")

@@ -5,6 +5,7 @@ import struct
 import zlib
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -364,6 +365,20 @@ def test_decode_predictions():
     assert labels[0][1] == ("airplane", pytest.approx(0.01))
     assert [name for name, _ in decode_predictions(scores[:1], top=10)[0]] == ["cat", *(set_aside("cat"))]
     assert decode_predictions(scores[:, 3:5], top=1, class_names=["a", "b"])[0][0][0] == "a"
+
+
+def test_class_names_of_a_file(tmp_path):
+    path = tmp_path / "pets.weights.h5"
+    with pytest.raises(FileNotFoundError, match=r"no such weights file. Received: weights='.*pets"):
+        decode_predictions(np.ones((1, 2)), weights=path)
+    with h5py.File(path, "w") as file:
+        file.attrs["variant"] = "all_cnn_c"
+    with pytest.raises(ValueError, match=r"does not say the names of its classes.*Pass class_names"):
+        decode_predictions(np.ones((1, 2)), weights=path)
+    with h5py.File(path, "a") as file:
+        file.attrs["class_names"] = ["cat", "dog"]
+    for weights in (path, str(path)):
+        assert decode_predictions(np.array([[0.2, 0.8]]), top=1, weights=weights) == [[("dog", 0.8)]]
 
 
 def set_aside(name):

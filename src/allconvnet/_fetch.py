@@ -96,6 +96,15 @@ def fetch_url(url: str) -> Path:
     return _download(address, sha256, f"{sha256[:16]}-{Path(parts.path).name or 'weights.h5'}")
 
 
+def own_file(weights: str | os.PathLike[str]) -> Path | None:
+    """The local file behind a path or a URL of weights; None for anything else, such as a tag."""
+    if isinstance(weights, str) and "://" in weights:
+        return fetch_url(weights)
+    if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights.endswith((".h5", ".hdf5"))):
+        return Path(weights)
+    return None
+
+
 def fetch_dataset(name: str) -> Path:
     """The archive of "cifar10" or "cifar100" from its home; ALLCONVNET_CIFAR10_URL (..100..) names a mirror of it."""
     file, sha256 = _DATASETS[name]

@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from allconvnet._backend import BatchNormalization
 from allconvnet._errors import listed, message
-from allconvnet._fetch import fetch_url, fetch_weights
+from allconvnet._fetch import fetch_weights, own_file
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, Conv, Dropout, MaxPool, Spec, get_spec
 from allconvnet._weights import list_weights, weights_info
@@ -331,16 +331,12 @@ class _Loaded:
 
 def _resolve(variant: str, weights: str | os.PathLike[str]) -> Path:
     """The local, verified file behind `weights`."""
-    if isinstance(weights, os.PathLike):
-        return Path(weights)
+    if path := own_file(weights):
+        return path
     if not isinstance(weights, str):
         raise ValueError(
             message("Unknown weights", received=f"weights={weights!r}", allowed="a tag, None, a path or a URL")
         )
-    if "://" in weights:
-        return fetch_url(weights)
-    if weights.endswith((".h5", ".hdf5")):
-        return Path(weights)
     try:
         record = weights_info(f"{variant}.{weights}")
     except ValueError:

@@ -13,6 +13,7 @@ import numpy as np
 
 from allconvnet import _weights
 from allconvnet._errors import message
+from allconvnet._fetch import own_file
 from allconvnet._files import replacing
 
 __all__ = [
@@ -277,21 +278,26 @@ def preprocess_input(images: np.ndarray, weights: str = "cifar10") -> np.ndarray
 
 
 def decode_predictions(
-    predictions: np.ndarray, top: int = 3, *, weights: str = "cifar10", class_names: Sequence[str] | None = None
+    predictions: np.ndarray,
+    top: int = 3,
+    *,
+    weights: str | os.PathLike[str] = "cifar10",
+    class_names: Sequence[str] | None = None,
 ) -> list[list[tuple[str, float]]]:
     """The highest scores of each image, with the names of their classes.
 
     Args:
         predictions: `[N, classes]`, as the model returns them.
         top: how many classes of each image.
-        weights: tag of the weights whose class names are used.
+        weights: whose class names are used: a tag, or a path or URL as `AllConvNet` takes it.
         class_names: your own names, one for each column, instead.
 
     Returns:
         For each image `top` pairs `(name, score)`, highest first.
 
     Raises:
-        ValueError: the number of columns is not that of the names, or `top` is not possible.
+        ValueError: the number of columns is not that of the names, the file says no names, or `top` is not possible.
+        OSError: the file is not there, or its download failed.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -300,7 +306,7 @@ def decode_predictions(
     """
     # float64: the order below negates the scores, which unsigned integers of a quantised model do not survive.
     scores = np.asarray(predictions, "float64")
-    names = tuple(class_names) if class_names is not None else _weights.class_names(weights)
+    names = tuple(class_names) if class_names is not None else _class_names(weights)
     if scores.ndim != 2 or scores.shape[1] != len(names):
         raise ValueError(
             message(
@@ -318,6 +324,27 @@ def decode_predictions(
         )
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [[(names[k], float(row[k])) for k in best] for row, best in zip(scores, order, strict=True)]
+
+
+def _class_names(weights: str | os.PathLike[str]) -> tuple[str, ...]:
+    path = own_file(weights)
+    if path is None:
+        return _weights.class_names(weights)
+    if not path.is_file():
+        raise FileNotFoundError(message("There is no such weights file", received=f"weights={str(path)!r}"))
+    import h5py
+
+    with h5py.File(path) as file:
+        if "class_names" not in file.attrs:
+            raise ValueError(
+                message(
+                    "The weights file does not say the names of its classes",
+                    received=f"weights={str(path)!r}",
+                    allowed="files of allconvnet.save_weights",
+                    next_step="Pass class_names=[...], one for each column.",
+                )
+            )
+        return tuple(file.attrs["class_names"])
 
 
 def global_contrast_normalize(images: np.ndarray, scale: float = 55.0, min_divisor: float = 1e-8) -> np.ndarray:
