@@ -43,7 +43,7 @@ def augmentation(recipe: allconvnet.Recipe) -> float:
     """Seconds for a batch."""
     import keras
 
-    augment = _Augment(32, recipe.shift, recipe.fill)
+    augment = _Augment(32, recipe.shift, recipe.fill, recipe.erase, NORMALIZATION["cifar10"][0])
     inputs = keras.Input((32, 32, 3), dtype="uint8")
     model = keras.Model(inputs, augment(inputs))
     images = np.random.default_rng(0).integers(0, 256, (recipe.batch_size, 32, 32, 3), "uint8")

@@ -26,7 +26,8 @@ from allconvnet._specs import NORMALIZATION
 from allconvnet.training import _Augment, _mirrored, _native_precision, _scaled
 
 # The smallest net for 32x32 images, in steps of 8 images.
-TOY = Recipe(source="", phases=((2, 24), (1, 32)), batch_size=8)
+MEAN = NORMALIZATION["cifar10"][0]
+TOY = Recipe(source="", phases=((2, 24), (1, 32)), batch_size=8, erase=0.1)
 VARIANT = "strided_cnn_c"
 
 
@@ -288,7 +289,7 @@ def test_augmentation_is_a_shift(side, fill):
     """Each result is one of the windows of the padded image, drawn for each image."""
     images = np.random.default_rng(0).integers(0, 256, (1, side, side, 3))
     images = np.repeat(images, 64, axis=0).astype("uint8")
-    augment = _Augment(side, 4, fill)
+    augment = _Augment(side, 4, fill, 0, MEAN)
     augment.seed(0, 0)
     results = keras.ops.convert_to_numpy(augment(images))
     padded = np.pad(images[0], ((4, 4), (4, 4), (0, 0)), mode=fill)
@@ -302,9 +303,25 @@ def test_augmentation_is_a_shift(side, fill):
     assert {0, 8} <= {row for row, _ in places} | {column for _, column in places}
 
 
+def test_each_image_loses_a_square():
+    images = np.random.default_rng(0).integers(200, 256, (32, 32, 32, 3), dtype="uint8")
+    augment = _Augment(32, 0, "reflect", 0.25, (1.0, 2.0, 3.0))
+    augment.seed(0, 0)
+    results = keras.ops.convert_to_numpy(augment(images))
+    places = set()
+    for image, result in zip(images, results, strict=True):
+        erased = (result == (1, 2, 3)).all(axis=-1)
+        assert np.array_equal(result[~erased], image[~erased])
+        rows, columns = np.flatnonzero(erased.any(axis=1)), np.flatnonzero(erased.any(axis=0))
+        assert erased.sum() == len(rows) * len(columns)
+        assert {len(rows), len(columns)} <= {15, 16, 17}
+        places.add((rows[0], columns[0]))
+    assert len(places) > 20
+
+
 def test_without_shift_nothing_changes():
     images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
-    assert np.array_equal(keras.ops.convert_to_numpy(_Augment(32, 0, "reflect")(images)), images)
+    assert np.array_equal(keras.ops.convert_to_numpy(_Augment(32, 0, "reflect", 0, MEAN)(images)), images)
 
 
 def test_a_pixel_of_a_scaled_image_is_the_mean_of_what_it_covers():
@@ -334,7 +351,7 @@ def places_of(windows, result):
 
 def test_augmentation_depends_on_seed_and_epoch():
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
-    augment = _Augment(32, 4, "reflect")
+    augment = _Augment(32, 4, "reflect", 0.1, MEAN)
 
     def draw(seed, epoch):
         augment.seed(seed, epoch)

@@ -46,6 +46,7 @@ class Recipe:
             epochs, the other half in odd ones.
         shift: pixels of a 32x32 image by which images are shifted at most, up or down and left or right.
         fill: what comes in from outside: their "reflect"ion or their "edge".
+        erase: part of the area of each image that is covered by a square of the mean colour, 0 to 1.
         muon_rate: peak learning rate of the orthogonalised updates, on every kernel but the class convolution's; 0 for
             SGD on all variables.
         muon_momentum: their Nesterov momentum.
@@ -69,6 +70,7 @@ class Recipe:
     flip: str = "alternating"
     shift: int = 4
     fill: str = "reflect"
+    erase: float = 0.0
     muon_rate: float = 0.15
     muon_momentum: float = 0.6
     sgd_rate: float = 0.2
@@ -76,7 +78,7 @@ class Recipe:
     nesterov: bool = True
     l2: float = 5e-4
     schedule: str = "linear"
-    warmup: float = 0.2
+    warmup: float = 0.1
     drops: tuple[int, ...] = ()
     decay: float = 0.0
     label_smoothing: float = 0.1
@@ -140,7 +142,7 @@ RECIPES: dict[str, Recipe] = {
     "paper_augmented": replace(
         _PAPER, source=f"{_PAPER.source}; flips and shifts of up to 5 pixels", flip="random", shift=5
     ),
-    "fast": Recipe(source=_OURS, phases=((4, 24), (3, 32))),
+    "fast": Recipe(source=_OURS, phases=((3, 16), (2, 24), (1, 32)), shift=2),
     "best": Recipe(source=_OURS, phases=((7, 24), (11, 32))),
     "long": Recipe(
         source='the numbers of "best" over four times the epochs; not measured yet', phases=((20, 24), (48, 32))
@@ -189,20 +191,25 @@ _FLIPS = ("none", "random", "alternating")
 
 
 class _Augment(keras.layers.Layer):
-    """A random shift, drawn for each image, in a single gather: `[N, side, side, 3]` in, float32 of that shape out.
+    """A random shift and erasure, drawn for each image: `[N, side, side, 3]` in, float32 of that shape out.
 
-    (`keras.layers.RandomCrop` draws one offset for a whole batch.)
+    The shift is a single gather. (`keras.layers.RandomCrop` draws one offset for a whole batch.)
     """
 
-    def __init__(self, side: int, shift: int, fill: str) -> None:
+    def __init__(self, side: int, shift: int, fill: str, erase: float, color: Sequence[float]) -> None:
         super().__init__(name="augment", dtype="float32")
+        self.erase = None
+        if erase:
+            self.erase = keras.layers.RandomErasing((1, 1), (erase, erase), list(color), dtype="float32")
         self.side, self.shift = side, shift
         self.inside = _FILLS[fill]
         self.random = keras.random.SeedGenerator(0)
 
     def seed(self, seed: int, epoch: int) -> None:
         """Draws depend on (seed, epoch) alone, so that a resumed run repeats them."""
-        self.random.state.assign(np.array([seed, epoch << 20], "uint32"))
+        generators = [self.random, *([self.erase.generator] if self.erase else [])]
+        for number, generator in enumerate(generators):
+            generator.state.assign(np.array([seed, (epoch << 20) + (number << 19)], "uint32"))
 
     def call(self, images):
         count = ops.shape(images)[0]
@@ -212,7 +219,8 @@ class _Augment(keras.layers.Layer):
         first = ops.arange(count, dtype="int32")[:, None, None] * self.side
         rows, columns = self.inside(rows, self.side), self.inside(columns, self.side)
         index = (first + rows[:, :, None]) * self.side + columns[:, None, :]
-        return ops.cast(ops.take(ops.reshape(images, (-1, 3)), index, axis=0), "float32")
+        shifted = ops.cast(ops.take(ops.reshape(images, (-1, 3)), index, axis=0), "float32")
+        return self.erase(shifted, training=True) if self.erase else shifted
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -539,7 +547,8 @@ def _train(
         if model is None or sides[epoch] != sides[epoch - 1]:
             side = sides[epoch]
             scaled = _scaled(images, side)
-            augment = _Augment(side, round(recipe.shift * side / 32), recipe.fill)
+            shift, color = round(recipe.shift * side / 32), net["normalization"][0]
+            augment = _Augment(side, shift, recipe.fill, recipe.erase, color)
             inputs = keras.Input(scaled.shape[1:], dtype=scaled.dtype.name)
             model = keras.Model(inputs, trunk(augment(inputs)))
             model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit)
