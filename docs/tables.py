@@ -4,11 +4,14 @@ python docs/tables.py            # writes
 python docs/tables.py --check    # fails where a file is not as it would be written
 """
 
+import csv
 import inspect
+import json
 import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
 import allconvnet
 from allconvnet._specs import SPECS
@@ -59,9 +62,11 @@ def paper_error(record: Weights) -> float | None:
     return SPECS[record.variant].paper_error if record.dataset == "cifar10" else PAPER_CIFAR100.get(record.variant)
 
 
-def newest(variant: str) -> Weights:
-    """The newest CIFAR-10 weights of a net."""
-    return allconvnet.weights_info(f"{variant}.cifar10")
+def newest(variant: str) -> Weights | None:
+    """The newest CIFAR-10 weights of a net, if they were trained with the recipe that is "best" now."""
+    records = [WEIGHTS[name] for name in allconvnet.list_weights(variant) if WEIGHTS[name].dataset == "cifar10"]
+    newest = max(records, key=lambda record: record.version, default=None)
+    return newest if newest and (newest.recipe, newest.cost) == ("best", RECIPES["best"].cost()) else None
 
 
 def comparison() -> str:
@@ -71,9 +76,23 @@ def comparison() -> str:
         row = [f"`{family}_*`"]
         for base in "abc":
             variant = f"{family}_{base}"
-            row += [f"{SPECS[variant].paper_error:.2f}", f"{100 - newest(variant).top1:.2f}"]
+            record = newest(variant)
+            row += [f"{SPECS[variant].paper_error:.2f}", f"{100 - record.top1:.2f}" if record else "-"]
         rows.append(row)
     return table(["", *(f"{base}, {whose}" for base in "ABC" for whose in ("paper", "ours"))], rows)
+
+
+def fast() -> str:
+    """The table of the runs of "fast", whose weights are not published."""
+    rows = []
+    for folder in sorted((TOP / "docs/runs").glob("fast.seed*")):
+        run = json.loads((folder / "result.json").read_text())
+        log = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+        seconds = sum(float(row["seconds"]) for row in log)
+        rows.append([run["seed"], len(log), run["cost"], run["top1"], round(seconds), run["machine"]])
+    mean = ["mean", "", "", *(fmean(row[k] for row in rows) for k in (3, 4)), ""]
+    lines = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in (*rows, mean)]
+    return table(["seed", "epochs", "cost", "top-1, %", "seconds", "on"], lines)
 
 
 def recipes() -> str:
@@ -108,7 +127,7 @@ def api() -> str:
 
 def filled(text: str) -> str:
     """Text with the tables between their markers."""
-    for made in (nets, weights, comparison, recipes):
+    for made in (nets, weights, comparison, fast, recipes):
         name, content = made.__name__, made()
         text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{content}\n\g<2>", text, flags=re.DOTALL)
     return text
