@@ -6,7 +6,7 @@ pip install matplotlib && python docs/comparison.py    # writes docs/comparison.
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from tables import FAMILIES, SPECS, newest
+from tables import FAMILIES, RECIPES, SPECS, newest
 
 NAMES = {
     "model": "max pooling",
@@ -23,12 +23,12 @@ def main() -> None:
     for axis, base in zip(axes, "abc", strict=True):
         variants = [f"{family}_{base}" for family in FAMILIES]
         paper = [SPECS[variant].paper_error for variant in variants]
-        ours = [newest(variant) for variant in variants]
-        errors = [100 - record.top1 for record in ours]
-        deviation = [(error * record.top1 / record.images) ** 0.5 for error, record in zip(errors, ours, strict=True)]
         axis.plot(paper, places, "o", color="0.5", mfc="none", label="the paper, no augmentation, 350 epochs")
-        label = f"ours, flips and shifts, {ours[0].epochs} epochs; bars: 2 standard errors of 10,000 images"
-        axis.errorbar(errors, places, xerr=[2 * d for d in deviation], fmt="o", color="tab:blue", label=label)
+        ours = {place: record for place, variant in zip(places, variants, strict=True) if (record := newest(variant))}
+        errors = [100 - record.top1 for record in ours.values()]
+        bars = [2 * (record.top1 * (100 - record.top1) / record.images) ** 0.5 for record in ours.values()]
+        label = f"ours, flips and shifts, {RECIPES['best'].epochs} epochs; bars: 2 standard errors of 10,000 images"
+        axis.errorbar(errors, list(ours), xerr=bars, fmt="o", color="tab:blue", label=label)
         axis.set_title(f"base {base.upper()}", fontsize=10)
         axis.set_xlabel("top-1 error, %")
         axis.set_yticks(list(places), [f"{family}_*: {NAMES[family]}" for family in FAMILIES])

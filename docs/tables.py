@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -19,6 +19,7 @@ from allconvnet._weights import WEIGHTS, Weights
 from allconvnet.training import RECIPES
 
 TOP = Path(__file__).parents[1]
+RUNS = TOP / "docs/runs"
 FAMILIES = ("model", "strided_cnn", "convpool_cnn", "all_cnn")
 PAPER_CIFAR100 = {"all_cnn_c": 33.71}
 
@@ -47,7 +48,7 @@ def weights() -> str:
             f"{record.size / 1e6:.1f} MB",
             f"{error:.2f}" if (error := paper_error(record)) else "",
             f"{100 - record.top1:.2f}",
-            f'"{record.recipe}", {record.epochs} epochs ({record.cost:.1f})',
+            f'"{record.recipe}", {record.epochs} epochs ({record.cost:.1f}), seed {record.seed}',
             f"{record.seconds:,.0f}",
             record.machine,
         ]
@@ -58,15 +59,25 @@ def weights() -> str:
 
 
 def paper_error(record: Weights) -> float | None:
-    """The paper's top-1 error of this net on this data set, percent, without augmentation."""
+    """The paper's top-1 error of this net on this data set, percent; on CIFAR-10 without augmentation."""
     return SPECS[record.variant].paper_error if record.dataset == "cifar10" else PAPER_CIFAR100.get(record.variant)
 
 
+def finished(pattern: str) -> dict[str, dict]:
+    """The results of the runs of that name, of those on all images with a recipe as it is now."""
+    results = {folder.name: json.loads((folder / "result.json").read_text()) for folder in sorted(RUNS.glob(pattern))}
+    recipes = {name: json.loads(json.dumps(asdict(replace(recipe, source="")))) for name, recipe in RECIPES.items()}
+    return {
+        name: result
+        for name, result in results.items()
+        if (result["recipe"], result["images"], result["split"]) == (recipes[result["recipe_name"]], 50_000, "test")
+    }
+
+
 def newest(variant: str) -> Weights | None:
-    """The newest CIFAR-10 weights of a net, if they were trained with the recipe that is "best" now."""
-    records = [WEIGHTS[name] for name in allconvnet.list_weights(variant) if WEIGHTS[name].dataset == "cifar10"]
-    newest = max(records, key=lambda record: record.version, default=None)
-    return newest if newest and (newest.recipe, newest.cost) == ("best", RECIPES["best"].cost()) else None
+    """The newest CIFAR-10 weights of a net, of those trained with the recipe that is "best" now."""
+    records = [WEIGHTS[name] for name, run in finished(f"{variant}.cifar10_v*").items() if run["recipe_name"] == "best"]
+    return max(records, key=lambda record: record.version, default=None)
 
 
 def comparison() -> str:
@@ -85,12 +96,11 @@ def comparison() -> str:
 def fast() -> str:
     """The table of the runs of "fast", whose weights are not published."""
     rows = []
-    for folder in sorted((TOP / "docs/runs").glob("fast.seed*")):
-        run = json.loads((folder / "result.json").read_text())
-        log = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+    for name, run in finished("fast.seed*").items():
+        log = list(csv.DictReader((RUNS / name / "log.csv").read_text().splitlines()))
         seconds = sum(float(row["seconds"]) for row in log)
         rows.append([run["seed"], len(log), run["cost"], run["top1"], round(seconds), run["machine"]])
-    mean = ["mean", "", "", *(fmean(row[k] for row in rows) for k in (3, 4)), ""]
+    mean = ["mean", "", "", fmean(row[3] for row in rows), round(fmean(row[4] for row in rows)), ""] if rows else []
     lines = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in (*rows, mean)]
     return table(["seed", "epochs", "cost", "top-1, %", "seconds", "on"], lines)
 

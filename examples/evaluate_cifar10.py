@@ -1,4 +1,4 @@
-"""Measures the top-1 accuracy of published weights again, beside the figure in the table.
+"""Measures the top-1 accuracy of published weights again on CIFAR-10 and CIFAR-100, beside the figure in the table.
 
 python evaluate_cifar10.py                               # all published weights
 python evaluate_cifar10.py all_cnn_c.cifar10_v1          # one
@@ -17,14 +17,13 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Re-measure published weights on the test images of their data set.")
     parser.add_argument("names", nargs="*", default=allconvnet.list_weights(), help="variant.tag (default: all)")
-    parser.add_argument("--data", type=Path, help="folder with the data sets (default: as load_cifar10 finds them)")
+    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, else a download"
+    parser.add_argument("--data", type=Path, help=f"the data set, or a folder that holds all (default: {places})")
     arguments = parser.parse_args()
     load = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}
-    tests = {}
-    for name in arguments.names:
-        record = allconvnet.weights_info(name)
-        if record.dataset not in tests:
-            _, tests[record.dataset] = load[record.dataset](arguments.data)
+    records = [allconvnet.weights_info(name) for name in arguments.names]
+    tests = {dataset: load[dataset](arguments.data)[1] for dataset in dict.fromkeys(r.dataset for r in records)}
+    for record in records:
         images, labels = tests[record.dataset]
         model = allconvnet.AllConvNet(record.variant, weights=record.tag)
         top1 = allconvnet.evaluate_top1(model, images, labels)

@@ -19,7 +19,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train a net of the paper on CIFAR-10 or CIFAR-100.")
     parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
     parser.add_argument("--recipe", default="best", choices=list(allconvnet.RECIPES), help="default: %(default)s")
-    parser.add_argument("--data", type=Path, help="folder of it (default: as load_cifar10)")
+    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, else a download"
+    parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--output-dir", type=Path, help="default: <variant>-<dataset>-<recipe>-seed<seed>")

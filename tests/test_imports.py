@@ -78,6 +78,8 @@ def test_images_and_labels_need_no_keras():
 
 
 def test_public_names():
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    assert f"\nversion: {allconvnet.__version__}\n" in citation
     assert sorted(allconvnet.__all__) == sorted([*allconvnet._MODULE_OF, "__version__"])
     assert set(allconvnet.__all__) <= set(dir(allconvnet))
     for name in allconvnet.__all__:

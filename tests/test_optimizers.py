@@ -77,6 +77,9 @@ def test_schedule():
     schedule = LinearWarmupDecay(0.2, total_steps=100, warmup=0.2)
     rates = [float(schedule(step)) for step in (0, 10, 20, 60, 100)]
     np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0.1, 0], atol=1e-6)
+    for warmup, expected in ((0, [0.2, 0.1, 0]), (1, [0, 0.1, 0.2])):
+        schedule = LinearWarmupDecay(0.2, total_steps=100, warmup=warmup)
+        np.testing.assert_allclose([float(schedule(step)) for step in (0, 50, 100)], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [ConvMuon(LinearWarmupDecay(0.2, 10, 0.5), exclude=["a"]), ConvMuon(0.1, l2=0.5)])

@@ -367,18 +367,28 @@ def test_decode_predictions():
     assert decode_predictions(scores[:, 3:5], top=1, class_names=["a", "b"])[0][0][0] == "a"
 
 
-def test_class_names_of_a_file(tmp_path):
+def test_a_file_says_classes_and_normalization(tmp_path):
     path = tmp_path / "pets.weights.h5"
     with pytest.raises(FileNotFoundError, match=r"no such weights file. Received: weights='.*pets"):
         decode_predictions(np.ones((1, 2)), weights=path)
     with h5py.File(path, "w") as file:
         file.attrs["variant"] = "all_cnn_c"
-    with pytest.raises(ValueError, match=r"does not say the names of its classes.*Pass class_names"):
+    with pytest.raises(ValueError, match=r"does not say its class_names.*Pass class_names"):
         decode_predictions(np.ones((1, 2)), weights=path)
     with h5py.File(path, "a") as file:
         file.attrs["class_names"] = ["cat", "dog"]
+        file.attrs["mean"] = [100.0, 120.0, 140.0]
+    images = np.full((1, 2, 2, 3), 200, "uint8")
+    with pytest.raises(ValueError, match=r"does not say its std. .*Pass the tag of the data set"):
+        preprocess_input(images, weights=path)
+    with h5py.File(path, "a") as file:
+        file.attrs["std"] = [50.0, 40.0, 30.0]
     for weights in (path, str(path)):
         assert decode_predictions(np.array([[0.2, 0.8]]), top=1, weights=weights) == [[("dog", 0.8)]]
+        assert preprocess_input(images, weights=weights)[0, 0, 0].tolist() == [2, 2, 2]
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(ValueError, match=r"This is not an HDF5 file"):
+        preprocess_input(images, weights=path)
 
 
 def set_aside(name):

@@ -21,6 +21,7 @@ from allconvnet import (
     fit_cifar10,
     fit_cifar100,
     global_contrast_normalize,
+    training,
 )
 from allconvnet._specs import NORMALIZATION
 from allconvnet.training import _Augment, _mirrored, _native_precision, _scaled
@@ -55,6 +56,7 @@ def test_folder(run):
     assert report["recipe"]["batch_size"] == 8
     assert report["precision"] == "float32"
     assert report["params"] == 954_730
+    assert report["machine"] == training._machine()
 
 
 def test_result_is_the_plain_net(run, toy_cifar10):
@@ -71,6 +73,14 @@ def test_it_learns(tmp_path, toy_cifar10):
     result = fit_cifar10(VARIANT, recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")
     assert result.history[-1]["loss"] < result.history[0]["loss"] - 0.3
     assert result.top1 >= 50
+
+
+def test_labels_as_keras_datasets_has_them(run, tmp_path, toy_cifar10):
+    _, result = run
+    data = tuple((images, labels[:, None]) for images, labels in toy_cifar10)
+    again = fit_cifar10(VARIANT, recipe=TOY, data=data, output_dir=tmp_path, precision="float32")
+    assert again.top1 == result.top1
+    assert without_seconds(again.history) == without_seconds(result.history)
 
 
 def test_finished_run_does_nothing(run, toy_cifar10):
@@ -199,6 +209,13 @@ def test_broken_loss_stops(tmp_path, toy_cifar10):
         ({"recipe": replace(TOY, flip="up")}, r"Unknown flip. Received: flip='up'. Allowed: 'none', 'random'"),
         ({"recipe": replace(TOY, fill="zero")}, r"Unknown fill. Received: fill='zero'. Allowed: 'reflect' or 'edge'"),
         ({"epochs": 0}, r"There must be an epoch. Received: epochs=0"),
+        ({"recipe": replace(TOY, warmup=1.5)}, r"Impossible warmup. Received: warmup=1.5. Allowed: 0 to 1"),
+        ({"recipe": replace(TOY, shift=32)}, r"Impossible shift. Received: shift=32. Allowed: 0 to 31"),
+        ({"recipe": replace(TOY, batch_size=0)}, r"Impossible batch_size. Received: batch_size=0. Allowed: 1 or more"),
+        ({"recipe": replace(TOY, phases=())}, r"Impossible phases. Received: phases=\(\)"),
+        ({"recipe": replace(TOY, phases=((1, 32), (2, 4)))}, r"Impossible phases.*images of 9x9 or more"),
+        ({"recipe": replace(TOY, batch_norm=False)}, r"Muon rescales kernels.*batch_norm=False.*muon_rate=0"),
+        ({"recipe": replace(TOY, nesterov=False)}, r"Muon rescales kernels.*nesterov=False"),
         (
             {"recipe": TOY, "held_out": 33},
             r"Too many images are held out. Received: held_out=33 of 40. Allowed: 0 to 32",
@@ -215,6 +232,7 @@ def test_bad_data(toy_cifar10, tmp_path):
     for bad, match in [
         ((images / 255, labels), r"images float64 \(20, 32, 32, 3\).*Allowed: uint8"),
         ((images, labels[:3]), r"labels \(3,\)"),
+        ((images, np.eye(10)[labels]), r"labels \(20, 10\)"),
         ((images, labels + 1), r"A label is out of range. Received: 1 to 10"),
     ]:
         with pytest.raises(ValueError, match=match):
@@ -226,7 +244,10 @@ def test_recipes(name):
     recipe = RECIPES[name]
     assert recipe.cost() <= recipe.epochs
     for epochs in (1, 2, recipe.epochs, 50):
-        assert recipe.resized(epochs).epochs == epochs
+        resized = recipe.resized(epochs)
+        assert resized.epochs == epochs
+        assert all(number for number, _ in resized.phases)
+        assert [side for _, side in resized.phases] == [side for _, side in recipe.phases][-epochs:]
     assert recipe.resized(recipe.epochs) == recipe
 
 
@@ -349,9 +370,10 @@ def places_of(windows, result):
     return np.argwhere((windows == result).all(axis=(2, 3, 4)))
 
 
-def test_augmentation_depends_on_seed_and_epoch():
+@pytest.mark.parametrize(("shift", "erase"), [(4, 0), (0, 0.1)])
+def test_augmentation_depends_on_seed_and_epoch(shift, erase):
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype="uint8")
-    augment = _Augment(32, 4, "reflect", 0.1, MEAN)
+    augment = _Augment(32, shift, "reflect", erase, MEAN)
 
     def draw(seed, epoch):
         augment.seed(seed, epoch)
@@ -362,8 +384,48 @@ def test_augmentation_depends_on_seed_and_epoch():
     assert not (draw(0, 3) == draw(1, 3)).all()
 
 
-def test_precision_is_one_the_processor_has():
-    assert _native_precision() in ("float32", "mixed_bfloat16")
+@pytest.mark.parametrize(
+    ("flags", "accelerator", "names", "policy"),
+    [
+        ("fpu avx2", False, [], "float32"),
+        ("fpu avx512_bf16 amx_bf16", False, ["amx_bf16", "avx512_bf16"], "mixed_bfloat16"),
+        ("fpu avx2", True, [], "mixed_bfloat16"),
+        (None, False, [], "float32"),
+    ],
+)
+def test_precision_is_what_the_processor_has(flags, accelerator, names, policy, monkeypatch):
+    def read_text(path):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return f"flags: {flags}"
+
+    monkeypatch.setattr(training.Path, "read_text", read_text)
+    monkeypatch.setattr(training, "_on_accelerator", lambda: accelerator)
+    assert _native_precision() == policy
+    machine = training._machine().split(", ")
+    assert machine[1].endswith(" cores")
+    assert machine[2:] == names + ([*keras.distribution.list_devices()] if accelerator else [])
+
+
+def test_images_shifts_and_colour_of_each_phase(tmp_path, toy_cifar10, monkeypatch):
+    """A shift is scaled with the images; what is erased is grey also for the net that divides by 255."""
+    made, shapes = [], []
+
+    class Recorded(_Augment):
+        def __init__(self, *arguments):
+            made.append(arguments)
+            super().__init__(*arguments)
+
+        def call(self, images):
+            shapes.append(images.shape[1:])
+            return super().call(images)
+
+    monkeypatch.setattr(training, "_Augment", Recorded)
+    recipe = replace(TOY, phases=((1, 16), (1, 32)))
+    arguments = {"data": toy_cifar10, "output_dir": tmp_path, "precision": "float32"}
+    fit_cifar10("all_conv_keras", recipe=recipe, **arguments)
+    assert made == [(16, 2, "reflect", 0.1, MEAN), (32, 4, "reflect", 0.1, MEAN)]
+    assert set(shapes) == {(16, 16, 3), (32, 32, 3)}
 
 
 def test_evaluation():
@@ -375,3 +437,4 @@ def test_evaluation():
     assert evaluate_top1(Scores(), scores, np.array([1, 0, 0, 1])) == 75
     with pytest.raises(ValueError, match=r"one label an image. Received: 4 images, 3 labels"):
         evaluate_top1(Scores(), scores, np.array([1, 0, 0]))
+    assert evaluate_top1(Scores(), scores, np.array([[1], [0], [0], [1]])) == 75

@@ -47,7 +47,12 @@ def test_record_is_that_of_the_run(record):
     log = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
     assert [int(row["side"]) for row in log] == [side for epochs, side in recipe.phases for _ in range(epochs)]
     assert record.seconds == pytest.approx(sum(float(row["seconds"]) for row in log), abs=0.05)
-    assert record.machine.startswith(run["machine"])
+    # Results of the first versions name no more than the processor, and their versions not the backend's.
+    early = record.name in ("all_cnn_c.cifar10_v1", "all_cnn_c.cifar10_v2")
+    assert record.machine == run["machine"] or (early and run["machine"] == "x86_64")
+    assert record.versions == run["versions"] or (early and record.versions.startswith("keras 3.15.1, tensorflow 2.21"))
+    assert record.split == f"CIFAR-{record.dataset.removeprefix('cifar')} test"
+    assert run.get("dataset", "cifar10") == record.dataset
 
 
 @pytest.mark.parametrize("record", RECORDS)

@@ -7,11 +7,14 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from allconvnet._errors import message
 from allconvnet._weights import weights_info
+
+if TYPE_CHECKING:
+    import h5py
 
 # Archive and its SHA-256.
 _DATASETS = {
@@ -103,6 +106,22 @@ def own_file(weights: str | os.PathLike[str]) -> Path | None:
     if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights.endswith((".h5", ".hdf5"))):
         return Path(weights)
     return None
+
+
+def open_weights(path: Path) -> h5py.File:
+    """A file of weights, open for reading."""
+    import h5py
+
+    if not path.is_file():
+        raise FileNotFoundError(message("There is no such weights file", received=f"weights={str(path)!r}"))
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(
+            message(
+                "This is not an HDF5 file", received=f"weights={str(path)!r} ({error})", allowed=".h5 files of Keras"
+            )
+        ) from None
 
 
 def fetch_dataset(name: str) -> Path:

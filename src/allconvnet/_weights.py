@@ -41,9 +41,9 @@ class Weights:
         images: their number.
         recipe: name of the training recipe.
         epochs: passes over the training images.
-        cost: the same in epochs of full-size images, by multiplications.
+        cost: the same in epochs of full-size images, by their pixels.
         seconds: what they took in all.
-        machine: on which, with its instructions for bfloat16.
+        machine: on which, with its instructions for bfloat16; the last one, if it went on on another.
         seed: of the training run.
         versions: what trained it.
         license: of the file.

@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from allconvnet._backend import BatchNormalization
 from allconvnet._errors import listed, message
-from allconvnet._fetch import fetch_weights, own_file
+from allconvnet._fetch import fetch_weights, open_weights, own_file
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, Conv, Dropout, MaxPool, Spec, get_spec
 from allconvnet._weights import list_weights, weights_info
@@ -354,17 +354,7 @@ def _resolve(variant: str, weights: str | os.PathLike[str]) -> Path:
 
 def _read_weights(path: Path, variant: str) -> _Loaded:
     spec = get_spec(variant)
-    if not path.is_file():
-        raise FileNotFoundError(message("There is no such weights file", received=f"weights={str(path)!r}"))
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(
-            message(
-                "This is not an HDF5 file", received=f"weights={str(path)!r} ({error})", allowed=".h5 files of Keras"
-            )
-        ) from None
-    with file:
+    with open_weights(path) as file:
         found = file.attrs.get("variant", variant)
         if found != variant:
             raise ValueError(

@@ -21,7 +21,7 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: float, the highest rate.
         total_steps: int, optimizer steps of the whole run.
-        warmup: float in (0, 1), the part of the steps in which the rate rises.
+        warmup: float in [0, 1], the part of the steps in which the rate rises.
 
     Example:
         >>> round(float(LinearWarmupDecay(0.2, total_steps=100, warmup=0.2)(10)), 6)
@@ -35,7 +35,9 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         progress = ops.cast(step, "float32") / self.total_steps
-        return self.peak * ops.clip(ops.minimum(progress / self.warmup, (1 - progress) / (1 - self.warmup)), 0, 1)
+        rising = progress / self.warmup if self.warmup > 0 else 1.0
+        falling = (1 - progress) / (1 - self.warmup) if self.warmup < 1 else 1.0
+        return self.peak * ops.clip(ops.minimum(rising, falling), 0, 1)
 
     def get_config(self) -> dict:
         return {"peak": self.peak, "total_steps": self.total_steps, "warmup": self.warmup}

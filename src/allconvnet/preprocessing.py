@@ -13,7 +13,7 @@ import numpy as np
 
 from allconvnet import _weights
 from allconvnet._errors import message
-from allconvnet._fetch import own_file
+from allconvnet._fetch import open_weights, own_file
 from allconvnet._files import replacing
 
 __all__ = [
@@ -249,18 +249,19 @@ def _check_pixels(images: np.ndarray) -> None:
     )
 
 
-def preprocess_input(images: np.ndarray, weights: str = "cifar10") -> np.ndarray:
+def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifar10") -> np.ndarray:
     """What a model does to its input itself, for one built with `include_preprocessing=False`.
 
     Args:
         images: raw RGB pixels, 0..255 of any dtype, `[..., height, width, 3]`, or one channel, which is repeated.
-        weights: tag of the weights whose mean and standard deviation are used.
+        weights: whose mean and standard deviation are used: a tag, or a path or URL as `AllConvNet` takes it.
 
     Returns:
         float32 `[..., height, width, 3]`, a new array: `(images - mean) / std` in each channel.
 
     Raises:
-        ValueError: no raw pixels, another number of channels, or unknown weights.
+        ValueError: no raw pixels, another number of channels, unknown weights, or a file that does not say them.
+        OSError: the file is not there, or its download failed.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -273,8 +274,8 @@ def preprocess_input(images: np.ndarray, weights: str = "cifar10") -> np.ndarray
         raise ValueError(
             message("These are not images", received=f"shape {images.shape}", allowed="[..., height, width, 3 or 1]")
         )
-    mean, std = _weights.normalization(weights)
-    return ((images - np.array(mean)) / np.array(std)).astype("float32")
+    mean, std = _normalization(weights)
+    return ((images - mean) / std).astype("float32")
 
 
 def decode_predictions(
@@ -330,21 +331,30 @@ def _class_names(weights: str | os.PathLike[str]) -> tuple[str, ...]:
     path = own_file(weights)
     if path is None:
         return _weights.class_names(weights)
-    if not path.is_file():
-        raise FileNotFoundError(message("There is no such weights file", received=f"weights={str(path)!r}"))
-    import h5py
+    (names,) = _read_attributes(path, "class_names", next_step="Pass class_names=[...], one for each column.")
+    return tuple(names)
 
-    with h5py.File(path) as file:
-        if "class_names" not in file.attrs:
+
+def _normalization(weights: str | os.PathLike[str]) -> Sequence[np.ndarray]:
+    path = own_file(weights)
+    if path is None:
+        return np.array(_weights.normalization(weights))
+    return _read_attributes(path, "mean", "std", next_step="Pass the tag of the data set it was trained on.")
+
+
+def _read_attributes(path: Path, *names: str, next_step: str) -> list:
+    with open_weights(path) as file:
+        missing = [name for name in names if name not in file.attrs]
+        if missing:
             raise ValueError(
                 message(
-                    "The weights file does not say the names of its classes",
+                    f"The weights file does not say its {' and '.join(missing)}",
                     received=f"weights={str(path)!r}",
                     allowed="files of allconvnet.save_weights",
-                    next_step="Pass class_names=[...], one for each column.",
+                    next_step=next_step,
                 )
             )
-        return tuple(file.attrs["class_names"])
+        return [file.attrs[name] for name in names]
 
 
 def global_contrast_normalize(images: np.ndarray, scale: float = 55.0, min_divisor: float = 1e-8) -> np.ndarray:

@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from allconvnet import models
 from allconvnet._backend import batches, processes, undistributed, wait_for_others, whole
 from allconvnet._errors import listed, message
 from allconvnet._files import replacing
-from allconvnet._specs import NORMALIZATION, get_spec
+from allconvnet._specs import NORMALIZATION, Spec, get_spec
 from allconvnet._weights import class_names
 from allconvnet.data import Split, load
 from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
@@ -52,10 +53,10 @@ class Recipe:
         muon_momentum: their Nesterov momentum.
         sgd_rate: peak learning rate of all other variables.
         sgd_momentum: their momentum.
-        nesterov: whether it is Nesterov's.
+        nesterov: whether it is Nesterov's; Muon's always is.
         l2: L2 gradient, on the kernels that SGD treats: gradient plus `l2` times the kernel.
         schedule: of the rates: "linear", "steps" or "inverse_time".
-        warmup: linear: part of the steps in which they rise linearly from 0, to fall linearly to 0 in the rest.
+        warmup: linear: part of the steps in which they rise linearly from 0, to fall linearly to 0 in the rest; 0 to 1.
         drops: steps: epochs after which they are multiplied by 0.1.
         decay: inverse_time: they are divided by 1 + `decay` times the number of steps done.
         label_smoothing: weight of the uniform distribution in the targets, 0 to 1.
@@ -93,12 +94,17 @@ class Recipe:
         return sum(epochs * (scaled / side) ** 2 for epochs, scaled in self.phases)
 
     def resized(self, epochs: int) -> Recipe:
-        """The recipe in another number of epochs, divided among the phases as before."""
-        ends = [round(epochs * sum(n for n, _ in self.phases[: i + 1]) / self.epochs) for i in range(len(self.phases))]
-        spans = zip(ends, [0, *ends], self.phases, strict=False)
+        """The recipe in another number of epochs, divided among the phases as before, the last of which stay."""
+        phases, left, before = [], epochs, self.epochs
+        for number, side in self.phases:
+            before -= number
+            # Of few epochs the last phases get theirs first: they show images as large as those that are classified.
+            later = min(left, max(round(epochs * before / self.epochs), len(self.phases) - len(phases) - 1))
+            phases.append((left - later, side))
+            left = later
         return replace(
             self,
-            phases=tuple((end - start, side) for end, start, (_, side) in spans if end > start),
+            phases=tuple((number, side) for number, side in phases if number),
             drops=tuple(round(drop * epochs / self.epochs) for drop in self.drops),
         )
 
@@ -145,8 +151,9 @@ RECIPES: dict[str, Recipe] = {
     "fast": Recipe(source=_OURS, phases=((3, 16), (2, 24), (1, 32)), shift=2),
     "best": Recipe(source=_OURS, phases=((8, 20), (6, 24), (8, 32)), shift=3),
     "long": Recipe(
-        source='the numbers of "best" over four times the epochs, and erased squares; not measured yet',
+        source='as "best" at four times the cost, with wider shifts and erased squares; not measured yet',
         phases=((20, 20), (24, 24), (36, 32)),
+        shift=4,
         erase=0.12,
     ),
 }
@@ -190,6 +197,20 @@ _FILLS = {
     "edge": lambda position, size: ops.clip(position, 0, size - 1),
 }
 _FLIPS = ("none", "random", "alternating")
+# Least and greatest number of a recipe's fields.
+_RANGES = {
+    "batch_size": (1, math.inf),
+    "shift": (0, 31),
+    "erase": (0, 1),
+    "muon_rate": (0, math.inf),
+    "muon_momentum": (0, 1),
+    "sgd_rate": (0, math.inf),
+    "sgd_momentum": (0, 1),
+    "l2": (0, math.inf),
+    "warmup": (0, 1),
+    "decay": (0, math.inf),
+    "label_smoothing": (0, 1),
+}
 
 
 class _Augment(keras.layers.Layer):
@@ -341,10 +362,10 @@ def _fit(
     process, _ = processes()
     classes = class_names(dataset)
     label = recipe if isinstance(recipe, str) else "custom"
-    recipe = _recipe(recipe, epochs)
-    train, test = data if isinstance(data, tuple) else load(dataset, data)
-    for split in (train, test):
-        _check_split(split, len(classes))
+    recipe = _recipe(recipe, epochs, spec)
+    train, test = (
+        _checked(split, len(classes)) for split in (data if isinstance(data, tuple) else load(dataset, data))
+    )
     if not 0 <= held_out <= len(train[0]) - recipe.batch_size:
         raise ValueError(
             message(
@@ -405,7 +426,7 @@ def evaluate_top1(model: keras.Model, images: np.ndarray, labels: np.ndarray, *,
     Args:
         model: one score a class out.
         images: what the model takes, `[N, height, width, channels]`.
-        labels: integers `[N]`.
+        labels: integers `[N]` or `[N, 1]`.
         batch_size: images at a time; does not change the result.
 
     Returns:
@@ -420,15 +441,15 @@ def evaluate_top1(model: keras.Model, images: np.ndarray, labels: np.ndarray, *,
         >>> evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([10, 10]))
         0.0
     """
-    if len(images) != len(labels) or not len(images):
+    if len(images) != np.size(labels) or not len(images):
         raise ValueError(
-            message("There must be one label an image", received=f"{len(images)} images, {len(labels)} labels")
+            message("There must be one label an image", received=f"{len(images)} images, {np.size(labels)} labels")
         )
     scores = model.predict(**whole(images, batch_size), verbose="auto" if len(images) > 1000 else 0)
-    return 100 * float(np.mean(np.argmax(scores, axis=-1) == labels))
+    return 100 * float(np.mean(np.argmax(scores, axis=-1) == np.ravel(labels)))
 
 
-def _recipe(recipe: str | Recipe, epochs: int | None) -> Recipe:
+def _recipe(recipe: str | Recipe, epochs: int | None, spec: Spec) -> Recipe:
     if isinstance(recipe, str):
         if recipe not in RECIPES:
             raise ValueError(message("Unknown recipe", received=f"recipe={recipe!r}", allowed=listed(RECIPES)))
@@ -438,6 +459,27 @@ def _recipe(recipe: str | Recipe, epochs: int | None) -> Recipe:
             raise ValueError(
                 message(f"Unknown {field}", received=f"{field}={getattr(recipe, field)!r}", allowed=listed(table))
             )
+    for field, (least, greatest) in _RANGES.items():
+        if not least <= (value := getattr(recipe, field)) <= greatest:
+            allowed = f"{least} or more" if greatest == math.inf else f"{least} to {greatest}"
+            raise ValueError(message(f"Impossible {field}", received=f"{field}={value!r}", allowed=allowed))
+    if not recipe.phases or any(number < 1 or side < spec.min_side for number, side in recipe.phases):
+        raise ValueError(
+            message(
+                "Impossible phases",
+                received=f"phases={recipe.phases!r}",
+                allowed=f"((epochs, side), ...), an epoch or more of images of {spec.min_side}x{spec.min_side} or more",
+            )
+        )
+    if recipe.muon_rate and not (recipe.batch_norm and recipe.nesterov):
+        raise ValueError(
+            message(
+                "Muon rescales kernels, and its momentum is Nesterov's",
+                received=f"muon_rate={recipe.muon_rate}, batch_norm={recipe.batch_norm}, nesterov={recipe.nesterov}",
+                allowed="batch_norm=True and nesterov=True with it",
+                next_step="Use muon_rate=0 for SGD on all variables.",
+            )
+        )
     if epochs is None:
         return recipe
     if epochs < 1:
@@ -445,9 +487,10 @@ def _recipe(recipe: str | Recipe, epochs: int | None) -> Recipe:
     return recipe.resized(epochs)
 
 
-def _check_split(split: Split, classes: int) -> None:
+def _checked(split: Split, classes: int) -> Split:
+    """Images and their labels, `[N]`; `keras.datasets` has them as `[N, 1]`."""
     images, labels = split
-    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or len(images) != len(labels) or not len(images):
+    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or len(images) != np.size(labels) or not len(images):
         raise ValueError(
             message(
                 "These are not CIFAR images with their labels",
@@ -463,6 +506,7 @@ def _check_split(split: Split, classes: int) -> None:
                 allowed=f"0 to {classes - 1}",
             )
         )
+    return images, np.ravel(labels)
 
 
 def _on_accelerator() -> bool:
@@ -477,6 +521,13 @@ def _bfloat16_instructions() -> list[str]:
     except OSError:
         return []
     return sorted({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+def _machine() -> str:
+    """Processor, cores that may be used, instructions for bfloat16, accelerators."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    accelerators = keras.distribution.list_devices() if _on_accelerator() else []
+    return ", ".join([platform.machine(), f"{cores} cores", *_bfloat16_instructions(), *accelerators])
 
 
 def _native_precision() -> str:
@@ -538,7 +589,7 @@ def _train(
     optimizer = _optimizer(recipe, steps)
     optimizer.build(trunk.trainable_variables)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    # On a CPU it depends on the processor whether XLA helps these nets, and it compiles for each size of crops.
+    # On a CPU it depends on the processor whether XLA helps these nets, and it compiles for each size of images.
     jit = False if keras.backend.backend() == "tensorflow" and not _on_accelerator() else "auto"
     checkpoint = folder / "checkpoint.npz"
     variables = [*trunk.variables, *optimizer.variables]
@@ -548,17 +599,17 @@ def _train(
     sides = [side for epochs, side in recipe.phases for _ in range(epochs)]
     model = None
     for epoch in range(len(history), recipe.epochs):
+        started = time.perf_counter()
         if model is None or sides[epoch] != sides[epoch - 1]:
             side = sides[epoch]
             scaled = _scaled(images, side)
-            shift, color = round(recipe.shift * side / 32), net["normalization"][0]
-            augment = _Augment(side, shift, recipe.fill, recipe.erase, color)
+            color = NORMALIZATION["none" if recipe.whiten else run["dataset"]][0]
+            augment = _Augment(side, round(recipe.shift * side / 32), recipe.fill, recipe.erase, color)
             inputs = keras.Input(scaled.shape[1:], dtype=scaled.dtype.name)
             model = keras.Model(inputs, trunk(augment(inputs)))
             model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit)
         order = np.random.default_rng((seed, epoch)).permutation(len(images))[: steps * recipe.batch_size]
         augment.seed(seed, epoch)
-        started = time.perf_counter()
         print(f"Epoch {epoch + 1}/{recipe.epochs}, {sides[epoch]}x{sides[epoch]}, {run['precision']}", flush=True)
         mirrored = _mirrored(recipe.flip, len(images), seed, epoch)[order]
         shown = scaled[order]
@@ -631,13 +682,14 @@ def _result(path: Path, run: dict, recipe: Recipe, label: str, model: keras.Mode
         result = json.loads(path.read_text())
         if wanted.items() <= result.items():
             return result
+    backend = keras.backend.backend()
     result = wanted | {
         "top1": round(evaluate_top1(model, *test), 4),
         "params": model.count_params(),
         "cost": recipe.cost(),
         "recipe_name": label,
-        "versions": f"keras {keras.__version__}, {keras.backend.backend()}, {run['precision']}",
-        "machine": ", ".join([platform.machine(), f"{os.cpu_count()} cores", *_bfloat16_instructions()]),
+        "versions": ", ".join([*(f"{name} {version(name)}" for name in ("keras", backend)), run["precision"]]),
+        "machine": _machine(),
         **run,
     }
     with replacing(path) as temporary:
