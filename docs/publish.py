@@ -49,7 +49,9 @@ def main(run: Path, tag: str) -> None:
         "recipe": result["recipe_name"],
         "epochs": sum(epochs for epochs, _ in result["recipe"]["phases"]),
         "cost": result["cost"],
-        "seconds": round(sum(float(row["seconds"]) for row in csv.DictReader((run / "log.csv").open())), 1),
+        "seconds": round(
+            sum(float(row["seconds"]) for row in csv.DictReader((run / "log.csv").read_text().splitlines())), 1
+        ),
         "machine": result["machine"],
         "seed": result["seed"],
         "versions": result["versions"],

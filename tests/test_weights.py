@@ -2,8 +2,12 @@
 
 import csv
 import hashlib
+import importlib.util
 import json
 import re
+import runpy
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -17,7 +21,9 @@ from allconvnet._weights import WEIGHTS, class_names, normalization
 from allconvnet.training import RECIPES, Recipe
 
 RECORDS = [pytest.param(record, id=name) for name, record in WEIGHTS.items()]
+TOP = Path(__file__).parents[1]
 DEFAULT = weights_info("all_cnn_c.cifar10").name
+PUBLISHED = "all_cnn_c.cifar100_v1"
 
 
 @pytest.mark.parametrize("record", RECORDS)
@@ -36,7 +42,7 @@ def test_record(record):
 @pytest.mark.parametrize("record", RECORDS)
 def test_record_is_that_of_the_run(record):
     """The run behind the file, with its log, stands in docs/runs."""
-    folder = Path(__file__).parents[1] / "docs/runs" / record.name
+    folder = TOP / "docs/runs" / record.name
     run = json.loads((folder / "result.json").read_text())
     recipe = Recipe(source="", phases=tuple(map(tuple, run["recipe"]["phases"])))
     assert (record.epochs, run["split"], run["images"]) == (recipe.epochs, "test", 50_000)
@@ -91,6 +97,53 @@ def test_top1(record, request):
 @pytest.mark.parametrize("record", RECORDS)
 def test_top1_on_all_images(record, request):
     check_top1(record, request, record.images)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """`docs/publish.py` on a copy of the table, and a run to publish: that of weights in the table, in a folder."""
+    spec = importlib.util.spec_from_file_location("publish", TOP / "docs/publish.py")
+    publish = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(publish)
+    table = tmp_path / "src/allconvnet/_weights.py"
+    (table.parent / "weights").mkdir(parents=True)
+    shutil.copy(TOP / "src/allconvnet/_weights.py", table)
+    monkeypatch.setattr(publish, "TOP", tmp_path)
+    monkeypatch.setattr(publish, "TABLE", table)
+    run = tmp_path / "run"
+    shutil.copytree(TOP / "docs/runs" / PUBLISHED, run)
+    shutil.copy(fetch_weights(PUBLISHED), run / "all_cnn_c.weights.h5")
+    return publish.main, run, table
+
+
+def test_publish(published):
+    main, run, table = published
+    main(run, "cifar100_v9")
+    new = runpy.run_path(str(table), run_name="table")["WEIGHTS"]["all_cnn_c.cifar100_v9"]
+    assert asdict(new) == asdict(WEIGHTS[PUBLISHED]) | {"tag": "cifar100_v9"}
+    assert (table.parent / "weights" / new.file).read_bytes() == fetch_weights(PUBLISHED).read_bytes()
+    with pytest.raises(SystemExit, match=r"cifar100_v9 is not published: a published tag never changes"):
+        main(run, "cifar100_v9")
+
+
+@pytest.mark.parametrize(
+    ("tag", "changes", "match"),
+    [
+        ("cifar10_v9", {}, "the tag is not cifar100_v<number>"),
+        ("cifar100", {}, "the tag is not cifar100_v<number>"),
+        ("cifar100_v9", {"split": "held out"}, "measured on the test's"),
+        ("cifar100_v9", {"images": 45_000}, "not trained on all images"),
+    ],
+)
+def test_what_is_not_published(tag, changes, match, published):
+    main, run, table = published
+    result = json.loads((run / "result.json").read_text()) | changes
+    (run / "result.json").write_text(json.dumps(result))
+    before = table.read_text()
+    with pytest.raises(SystemExit, match=match):
+        main(run, tag)
+    assert table.read_text() == before
+    assert not list((table.parent / "weights").iterdir())
 
 
 def test_names():

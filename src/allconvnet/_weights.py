@@ -150,6 +150,24 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="all_cnn_c",
+        tag="cifar100_v1",
+        sha256="77703f429a1ae53fee72a2d79c8ba1c77079335f28ca4f02714af3abf54e065f",
+        size=2807856,
+        params=1387108,
+        top1=74.08,
+        split="CIFAR-100 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=1441.6,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+        notes="",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
