@@ -37,6 +37,7 @@ def main(run: Path, tag: str) -> None:
     folder.mkdir(parents=True)
     for part in ("log.csv", "curve.png", "result.json"):
         shutil.copy(run / part, folder / part)
+    log = csv.DictReader((run / "log.csv").read_text().splitlines())
     fields = {
         "variant": result["variant"],
         "tag": tag,
@@ -49,9 +50,7 @@ def main(run: Path, tag: str) -> None:
         "recipe": result["recipe_name"],
         "epochs": sum(epochs for epochs, _ in result["recipe"]["phases"]),
         "cost": result["cost"],
-        "seconds": round(
-            sum(float(row["seconds"]) for row in csv.DictReader((run / "log.csv").read_text().splitlines())), 1
-        ),
+        "seconds": round(sum(float(row["seconds"]) for row in log), 1),
         "machine": result["machine"],
         "seed": result["seed"],
         "versions": result["versions"],
