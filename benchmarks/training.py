@@ -1,9 +1,9 @@
 """The ancestor's way to train and ours, side by side on the same number of images.
 
-Both train ALL-CNN-C on CIFAR-10's training images but the last 5,000, on which accuracy is measured at the end.
-"ancestor" is the recipe of that name: no normalisation layers, SGD, batches of 32. Where PyTorch is installed, the
-images a second of a plain PyTorch ALL-CNN-C stand beside them, as do those of single steps of ours with and without
-XLA and with Keras' own batch normalisation. Augmentation is timed alone.
+Both train on CIFAR-10's training images but the last 5,000, on which accuracy is measured at the end. "ancestor" is the
+recipe and the net of All-CNN-Keras: no normalisation layers, SGD, batches of 32; ours is "fast" with all_cnn_c. Where
+PyTorch is installed, the images a second of a plain PyTorch ALL-CNN-C stand beside them, as do those of single steps of
+ours with and without XLA and with Keras' own batch normalisation. Augmentation is timed alone.
 
 python benchmarks/training.py --images 90000
 """

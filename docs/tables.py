@@ -120,14 +120,29 @@ def recipes() -> str:
     return table(["", *(f'"{name}"' for name in columns)], rows)
 
 
+def described(name: str, value) -> str:
+    """Signature and docstring."""
+    signature = str(inspect.signature(value)).replace("allconvnet.", "") if callable(value) else ""
+    signature = re.sub(r"(: |-> )'(.*?)'", r"\1\2", signature)  # Annotations are strings.
+    return f"{name}{signature}\n\n{inspect.getdoc(value)}"
+
+
+def public(kind: type) -> dict:
+    """The public properties and methods of a class that are its own and documented there."""
+    inherited = {name for base in kind.__mro__[1:] for name in vars(base)}
+    own = {name: getattr(kind, name) for name in vars(kind) if not name.startswith("_") and name not in inherited}
+    return {name: value for name, value in own.items() if callable(value) or isinstance(value, property)}
+
+
 def api() -> str:
     """The reference of everything public."""
     parts = ["# Reference\n\nWhat `import allconvnet` offers. Made from the docstrings by `docs/tables.py`."]
     for name in allconvnet.__all__:
         value = getattr(allconvnet, name)
         if callable(value):
-            signature = str(inspect.signature(value)).replace("allconvnet.", "")
-            parts.append(f"## {name}\n\n```text\n{name}{signature}\n\n{inspect.getdoc(value)}\n```")
+            members = public(value) if inspect.isclass(value) else {}
+            texts = [described(name, value), *(described(f"{name}.{member}", of) for member, of in members.items())]
+            parts.append(f"## {name}\n\n```text\n" + "\n\n".join(texts) + "\n```")
         elif isinstance(value, dict):
             parts.append(f"## {name}\n\n```text\n" + "\n".join(f"{k}: {v}" for k, v in value.items()) + "\n```")
         else:

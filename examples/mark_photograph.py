@@ -37,13 +37,15 @@ def find(scores: np.ndarray, top: int, at_least: float) -> list[tuple[float, int
     return found
 
 
-def marked(photograph: np.ndarray, found: list[tuple[float, int, int, int]], zoom: int) -> np.ndarray:
+def marked(
+    photograph: np.ndarray, found: list[tuple[float, int, int, int]], names: tuple[str, ...], zoom: int
+) -> np.ndarray:
     """The photograph enlarged, with a labelled box for each window found: uint8 RGB."""
     height, width = photograph.shape[:2]
     canvas = cv2.resize(photograph, (width * zoom, height * zoom), interpolation=cv2.INTER_CUBIC)
     for score, row, column, label in found:
         left, top = column * STRIDE * zoom, row * STRIDE * zoom
-        text = f"{allconvnet.CIFAR10_CLASSES[label]} {100 * score:.0f} %"
+        text = f"{names[label]} {100 * score:.0f} %"
         cv2.rectangle(canvas, (left, top), (left + SIDE * zoom, top + SIDE * zoom), (255, 40, 40), 2)
         cv2.rectangle(canvas, (left, top), (left + 8 * len(text) + 8, top + 17), (255, 40, 40), -1)
         place = (left + 4, top + 13)
@@ -71,12 +73,13 @@ def main() -> None:
         arguments.variant, weights=arguments.weights, input_shape=(None, None, 3), dense_prediction=True
     )
     scores = model.predict(photograph[None], verbose=0)[0]
+    names = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights}").class_names
     found = find(scores, arguments.top, arguments.at_least)
     print(f"{size[1]}x{size[0]} pixels, {scores.shape[1]}x{scores.shape[0]} windows")
     for score, row, column, label in found:
         place = f"x {column * STRIDE} to {column * STRIDE + SIDE}, y {row * STRIDE} to {row * STRIDE + SIDE}"
-        print(f"{allconvnet.CIFAR10_CLASSES[label]:10}  {100 * score:.1f} %  {place}")
-    if not cv2.imwrite(str(arguments.output), marked(photograph, found, zoom=5)[..., ::-1]):
+        print(f"{names[label]:10}  {100 * score:.1f} %  {place}")
+    if not cv2.imwrite(str(arguments.output), marked(photograph, found, names, zoom=5)[..., ::-1]):
         sys.exit(f"Could not write {arguments.output}.")
     print(arguments.output)
 

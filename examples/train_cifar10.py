@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--output-dir", type=Path, help="default: <variant>-<dataset>-<recipe>-seed<seed>")
+    parser.add_argument("--output-dir", type=Path, help="default: <variant>-<dataset>-<recipe>-seed<seed>...")
     parser.add_argument("--precision", default="auto", help="float32, mixed_bfloat16 or auto")
     parser.add_argument("--held-out", type=int, default=0, help="measure on so many training images, not on the test's")
     parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"], help="default: %(default)s")

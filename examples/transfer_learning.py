@@ -19,7 +19,7 @@ import allconvnet
 def read_folders(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images uint8 [N, 32, 32, 3], labels [N], class names: the folders in `folder`, in order."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    paths = [(path, label) for label, name in enumerate(names) for path in sorted((folder / name).iterdir())]
+    paths = [(path, label) for label, name in enumerate(names) for path in sorted((folder / name).glob("[!.]*"))]
     if len(names) < 2 or not paths:
         raise SystemExit(f"{folder} needs a folder of pictures for each of two classes or more; found {names}.")
     images = allconvnet.load_images([path for path, _ in paths], fit="crop")
@@ -42,13 +42,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("transfer.weights.h5"), help="default: %(default)s")
     arguments = parser.parse_args()
+    if not arguments.output.name.endswith(".weights.h5"):
+        parser.error(f"--output must end in .weights.h5, got {arguments.output}")
     images, labels, names = read_folders(arguments.folder) if arguments.folder else read_digits()
 
     keras.utils.set_random_seed(0)
     order = np.random.default_rng(0).permutation(len(images))
     test, train = np.split(order, [max(1, len(images) // 5)])
     model = allconvnet.AllConvNet("all_cnn_c", weights="cifar10", classes=len(names))
-    # The edges and textures below stay as CIFAR-10 taught them; the 8x8 and 6x6 maps and the classes are trained.
+    # The edges and textures below stay as CIFAR-10 taught them; the 6x6 maps and the classes are trained.
     for layer in model.layers[: model.layers.index(model.get_layer("conv7"))]:
         layer.trainable = False
     steps = arguments.epochs * -(-len(train) // 32)
@@ -62,6 +64,7 @@ def main() -> None:
     print(f"{len(train)} training images, {len(names)} classes; top-1 on the {len(test)} held out: {top1:.1f} %")
     allconvnet.save_weights(model, arguments.output, variant="all_cnn_c", class_names=names)
     print(f'Weights: {arguments.output}; load them with AllConvNet("all_cnn_c", weights="{arguments.output}")')
+    print(f'and name the classes with decode_predictions(scores, weights="{arguments.output}").')
 
 
 if __name__ == "__main__":

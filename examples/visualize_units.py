@@ -1,4 +1,4 @@
-"""The paper's figures from published weights, on CIFAR-10 test images.
+"""The paper's figures from published weights, on test images of their data set.
 
 units_<layer>.png: for channels of a layer, the patches that excite them most beside their guided backpropagations.
 class_maps.png: where in each image its strongest class is seen.
@@ -74,12 +74,12 @@ def methods_picture(model: keras.Model, layer: str | None, images: np.ndarray) -
     return np.concatenate(rows)
 
 
-def class_maps_picture(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def class_maps_picture(model: keras.Model, images: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
     """Images above, the map of each one's strongest class below."""
     maps = allconvnet.class_activation_map(model, images)
     best = maps.mean(axis=(1, 2)).argmax(axis=1)
     chosen = np.stack([one[..., label] for one, label in zip(maps, best, strict=True)])
-    names = ", ".join(allconvnet.CIFAR10_CLASSES[label] for label in best)
+    names = ", ".join(classes[label] for label in best)
     caption = f"{model.name}, class map: {names}"
     pictures = [allconvnet.to_picture(images, cell=96, caption=caption)]
     return np.concatenate([*pictures, allconvnet.to_picture(chosen, images=images, cell=96)])
@@ -93,16 +93,19 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", default=["relu3", "relu6"], help="default: relu3 relu6")
     parser.add_argument("--channels", type=int, default=8, help="the first so many (default: %(default)s)")
     parser.add_argument("--count", type=int, default=6, help="patches for each (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="cifar-10-batches-py (default: $ALLCONVNET_CIFAR10, else a download)")
+    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, else a download"
+    parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
     parser.add_argument("--output", type=Path, default=Path(), help="folder (default: the current one)")
     arguments = parser.parse_args()
-    _, (images, _) = allconvnet.load_cifar10(arguments.data)
+    record = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights}")
+    load = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}[record.dataset]
+    _, (images, _) = load(arguments.data)
     model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
     pictures = {
         f"units_{layer}.png": units_picture(model, layer, images, arguments.channels, arguments.count)
         for layer in arguments.layers
     }
-    pictures["class_maps.png"] = class_maps_picture(model, images[:8])
+    pictures["class_maps.png"] = class_maps_picture(model, images[:8], record.class_names)
     pictures["methods.png"] = np.concatenate(
         [methods_picture(model, layer, images[:8]) for layer in (arguments.layers[-1], None)]
     )

@@ -20,6 +20,8 @@ def run(script, folder, *arguments):
 
 
 def test_mark_photograph(tmp_path):
+    lines = run("mark_photograph.py", tmp_path, "--weights", "cifar100", "--at-least", "0")
+    assert lines[1].split()[0] in allconvnet.CIFAR100_CLASSES
     lines = run("mark_photograph.py", tmp_path)
     assert lines[0] == "96x64 pixels, 17x9 windows"
     assert lines[1].startswith("cat ")

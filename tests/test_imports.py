@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import allconvnet
 
 SOURCE = Path(allconvnet.__file__).parent
+TOP = Path(__file__).parents[1]
 # A module imports only from layers to its left.
 LAYERS = [
     ["_errors", "_files"],
@@ -78,7 +80,7 @@ def test_images_and_labels_need_no_keras():
 
 
 def test_public_names():
-    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    citation = (TOP / "CITATION.cff").read_text()
     assert f"\nversion: {allconvnet.__version__}\n" in citation
     assert sorted(allconvnet.__all__) == sorted([*allconvnet._MODULE_OF, "__version__"])
     assert set(allconvnet.__all__) <= set(dir(allconvnet))
@@ -105,6 +107,13 @@ def test_docstrings(name):
         assert "Example:" in value.__doc__
 
 
+@pytest.mark.parametrize("page", [*TOP.glob("*.md"), *TOP.glob("[de]*/**/*.md")], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    missing = [link for link in links if "://" not in link and not (page.parent / link.partition("#")[0]).exists()]
+    assert not missing
+
+
 def test_unknown_name():
     with pytest.raises(AttributeError, match=r"no attribute 'AllConvNets'; it has .*AllConvNet"):
         allconvnet.AllConvNets  # noqa: B018 - the access is the test
@@ -123,7 +132,7 @@ def test_examples_in_docstrings(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     home = importlib.import_module(f"allconvnet.{module}")
     runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(exclude_empty=True).find(home):
+    for test in doctest.DocTestFinder(exclude_empty=True).find(home, globs={}):
         if not test.name.endswith(("load_cifar10", "load_cifar100", "fit_cifar10", "fit_cifar100")):
             runner.run(test)
     assert runner.summarize(verbose=False).failed == 0

@@ -379,7 +379,7 @@ def test_a_file_says_classes_and_normalization(tmp_path):
         file.attrs["class_names"] = ["cat", "dog"]
         file.attrs["mean"] = [100.0, 120.0, 140.0]
     images = np.full((1, 2, 2, 3), 200, "uint8")
-    with pytest.raises(ValueError, match=r"does not say its std. .*Pass the tag of the data set"):
+    with pytest.raises(ValueError, match=r"does not say its std. .*Build the model with include_preprocessing=True"):
         preprocess_input(images, weights=path)
     with h5py.File(path, "a") as file:
         file.attrs["std"] = [50.0, 40.0, 30.0]

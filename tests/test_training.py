@@ -83,6 +83,12 @@ def test_labels_as_keras_datasets_has_them(run, tmp_path, toy_cifar10):
     assert without_seconds(again.history) == without_seconds(result.history)
 
 
+def test_folder_says_what_is_in_it(tmp_path, toy_cifar10, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = fit_cifar10(VARIANT, recipe=TOY, data=toy_cifar10, epochs=1, held_out=16, seed=3)
+    assert result.weights.parent.name == f"{VARIANT}-cifar10-custom-seed3-epochs1-heldout16"
+
+
 def test_finished_run_does_nothing(run, toy_cifar10):
     folder, result = run
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}

@@ -166,6 +166,8 @@ def test_tags():
     for function in (normalization, class_names):
         with pytest.raises(ValueError, match=r"Unknown weights. Received: weights='mnist'. Allowed: 'cifar10'"):
             function("mnist")
+        with pytest.raises(ValueError, match=r"Unknown weights. Received: weights=None"):
+            function(None)
 
 
 def test_every_file_in_the_package_is_in_the_table():

@@ -23,7 +23,10 @@ CIFAR100_CLASSES = tuple(_FINE_LABELS.split())
 # The data sets behind the tags; NORMALIZATION has a row for each.
 _CLASS_NAMES = {"cifar10": CIFAR10_CLASSES, "cifar100": CIFAR100_CLASSES}
 
-JPEG_NOTE = "18 of the 10,000 test images were available only as JPEG decodes, which moves top-1 by 0.18 points at most"
+JPEG_NOTE = (
+    "In the copy measured on, 18 of the 10,000 test images are JPEG decodes: on the original top-1 may differ by 0.18 "
+    "points at most"
+)
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ def weights_info(name: str) -> Weights:
 
 
 def _dataset(tag: str) -> str:
-    dataset = tag.rpartition("_v")[0] or tag
+    dataset = str(tag).rpartition("_v")[0] or tag
     tags = sorted({record.tag for record in WEIGHTS.values()})
     if tag not in tags and tag not in _CLASS_NAMES:
         raise ValueError(

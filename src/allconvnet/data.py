@@ -117,7 +117,17 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> tuple[Split
     wanted = _SETS[name]
     path = Path(source or os.environ.get(f"ALLCONVNET_{name.upper()}") or fetch_dataset(name)).expanduser()
     if path.is_file():
-        with tarfile.open(path) as archive:
+        try:
+            archive = tarfile.open(path)
+        except tarfile.TarError as error:
+            raise ValueError(
+                message(
+                    f"This is not the archive of {wanted.title}",
+                    received=f"{str(path)!r}: {error}",
+                    allowed=f"a tar archive of the folder {wanted.folder!r}, or that folder",
+                )
+            ) from None
+        with archive:
             return _splits(wanted, path, lambda file: _member(archive, f"{wanted.folder}/{file}"))
     if (path / wanted.folder).is_dir():
         path = path / wanted.folder

@@ -80,7 +80,7 @@ def guided_backprop(
         >>> import allconvnet, numpy as np
         >>> model = allconvnet.AllConvNet("all_cnn_c")
         >>> images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
-        >>> guided_backprop(model, images, target=3).shape
+        >>> allconvnet.guided_backprop(model, images, target=3).shape
         (2, 32, 32, 3)
     """
     if method not in _METHODS:
@@ -130,7 +130,7 @@ def class_activation_map(
     Example:
         >>> import allconvnet, numpy as np
         >>> model = allconvnet.AllConvNet("all_cnn_c")
-        >>> class_activation_map(model, np.zeros((2, 32, 32, 3), "uint8"), classes=[3, 5]).shape
+        >>> allconvnet.class_activation_map(model, np.zeros((2, 32, 32, 3), "uint8"), classes=[3, 5]).shape
         (2, 6, 6, 2)
     """
     images = _check_images(model, images)
@@ -173,7 +173,7 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
 
     Example:
         >>> import allconvnet
-        >>> receptive_field(allconvnet.AllConvNet("all_cnn_c"), "conv3")
+        >>> allconvnet.receptive_field(allconvnet.AllConvNet("all_cnn_c"), "conv3")
         (7, 2, -2)
     """
     _check_functional(model)
@@ -230,8 +230,8 @@ def to_picture(
         ValueError: the arrays are none of these, or the images do not fit them.
 
     Example:
-        >>> import numpy as np
-        >>> to_picture(np.zeros((3, 32, 32, 3), "float32"), caption="all_cnn_c, relu6").shape
+        >>> import allconvnet, numpy as np
+        >>> allconvnet.to_picture(np.zeros((3, 32, 32, 3), "float32"), caption="all_cnn_c, relu6").shape
         (160, 396, 3)
     """
     arrays = np.asarray(arrays)

@@ -46,8 +46,8 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
 
     The model takes raw RGB pixels, 0..255 of any dtype, and normalises them itself. Layers are named `images`,
     `normalization`, `conv1`, `relu1`, ... (`pool1`, `dropout1`, `leaky_relu1` where the net has them), `class_conv`,
-    `logits` (the global average) and `predictions`. At inference it consists of built-in Keras layers alone, so that a
-    saved `.keras` file loads where allconvnet is not installed.
+    `logits` (the global average) and `predictions`. It consists of built-in Keras layers alone, so that a saved `.keras`
+    file loads where allconvnet is not installed (but not with `dense_prediction` of images of any size).
 
     Args:
         variant: a name of `list_variants()`.
@@ -68,9 +68,9 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
             for good, and many reproductions got stuck at 10 % with it.
         dropout: whether the paper's dropout layers are there; they act in training only.
         dense_prediction: scores at every place of a larger image instead of one answer: the class map is averaged
-            over windows as large as the map of an image of the designed size (6x6 for the CIFAR nets), stride 1, so
-            that such an image gives just the classifier's answer. What is left of height and width over a multiple of
-            4 (the stride of the net's padded layers) is cut off at the bottom and the right.
+            over windows as large as the map of an image of the designed size (6x6 for the paper's CIFAR nets), stride
+            1, so that such an image gives just the classifier's answer. What is left of height and width over a
+            multiple of the stride of the net's padded layers (4 for them) is cut off at the bottom and the right.
         name: name of the model; None means the variant's.
 
     Returns:
@@ -289,7 +289,8 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
     """Writes the weights of a net with batch normalisation into the same net without it.
 
     Args:
-        trained: as `fit_cifar10` trains it, each convolution followed by batch normalisation.
+        trained: as `fit_cifar10` trains it: each convolution without a bias, such as `conv1`, is followed by a batch
+            normalisation of its number, `bn1`.
         plain: the net of the paper, from `AllConvNet(variant, weights=None)`; overwritten. In inference both return
             the same logits up to rounding.
 
@@ -297,8 +298,12 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
         ValueError: the two are not the same net.
 
     Example:
-        >>> net = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
-        >>> fold_batch_norm(net, keras.models.clone_model(net))
+        >>> import allconvnet, keras
+        >>> convolution = keras.layers.Conv2D(4, 3, use_bias=False, name="conv1")
+        >>> norm = keras.layers.BatchNormalization(name="bn1")
+        >>> trained = keras.Sequential([keras.Input((8, 8, 3)), convolution, norm])
+        >>> plain = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
+        >>> allconvnet.fold_batch_norm(trained, plain)
     """
     names = [[layer.name for layer in _convolutions(model)] for model in (trained, plain)]
     if names[0] != names[1]:

@@ -24,7 +24,8 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup: float in [0, 1], the part of the steps in which the rate rises.
 
     Example:
-        >>> round(float(LinearWarmupDecay(0.2, total_steps=100, warmup=0.2)(10)), 6)
+        >>> import allconvnet
+        >>> round(float(allconvnet.LinearWarmupDecay(0.2, total_steps=100, warmup=0.2)(10)), 6)
         0.1
     """
 
@@ -61,7 +62,8 @@ class ConvMuon(keras.optimizers.Optimizer):
         exclude: names of layers whose kernel SGD treats.
 
     Example:
-        >>> optimizer = ConvMuon(0.15, momentum=0.6)
+        >>> import allconvnet, keras
+        >>> optimizer = allconvnet.ConvMuon(0.15, momentum=0.6)
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()])
         >>> model.compile(optimizer, "mse")
     """

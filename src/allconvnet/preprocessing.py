@@ -252,6 +252,9 @@ def _check_pixels(images: np.ndarray) -> None:
 def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifar10") -> np.ndarray:
     """What a model does to its input itself, for one built with `include_preprocessing=False`.
 
+    For published weights and files of `save_weights`; a net with other weights normalises as its row of the table of
+    nets says (`all_conv_keras`: pixels divided by 255).
+
     Args:
         images: raw RGB pixels, 0..255 of any dtype, `[..., height, width, 3]`, or one channel, which is repeated.
         weights: whose mean and standard deviation are used: a tag, or a path or URL as `AllConvNet` takes it.
@@ -314,7 +317,7 @@ def decode_predictions(
                 "The predictions do not fit the class names",
                 received=f"predictions of shape {scores.shape} for {len(names)} names",
                 allowed=f"[N, {len(names)}]",
-                next_step="Pass class_names=[...], one for each column.",
+                next_step='Pass class_names=[...], one for each column, or the weights (such as "cifar100").',
             )
         )
     if not np.isfinite(scores).all():
@@ -339,7 +342,7 @@ def _normalization(weights: str | os.PathLike[str]) -> Sequence[np.ndarray]:
     path = own_file(weights)
     if path is None:
         return np.array(_weights.normalization(weights))
-    return _read_attributes(path, "mean", "std", next_step="Pass the tag of the data set it was trained on.")
+    return _read_attributes(path, "mean", "std", next_step="Build the model with include_preprocessing=True.")
 
 
 def _read_attributes(path: Path, *names: str, next_step: str) -> list:

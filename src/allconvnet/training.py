@@ -273,12 +273,14 @@ def fit_cifar10(
     Args:
         variant: a net for 32x32 images.
         recipe: a name of `RECIPES`, or a `Recipe`.
-        data: what `load_cifar10` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..9.
+        data: what `load_cifar10` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..9, `[N]` or `[N, 1]`
+            (so `keras.datasets.cifar10.load_data()` does).
         epochs: another number than the recipe's, divided among its phases as before.
         seed: of the initial weights, the order of the images and their augmentation.
-        output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` in the current folder.
-        precision: a Keras dtype policy, or "auto": "mixed_bfloat16" where the processor computes it natively, else
-            "float32".
+        output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` in the current folder, with
+            `-epochs<epochs>` and `-heldout<held_out>` where they are given. A `Recipe` of your own is called "custom".
+        precision: a Keras dtype policy, or "auto": "mixed_bfloat16" on accelerators and on processors with instructions
+            for bfloat16, else "float32".
         held_out: how many of the last training images to leave out of training and measure top-1 on, for choices
             that must not see the test images; 0 means to train on all and measure on the test images.
 
@@ -315,7 +317,7 @@ def fit_cifar100(
     Args:
         variant: a net for 32x32 images.
         recipe: a name of `RECIPES`, or a `Recipe`.
-        data: what `load_cifar100` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..99.
+        data: what `load_cifar100` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..99, `[N]` or `[N, 1]`.
         epochs: as in `fit_cifar10`, and so are the others.
         seed: the same.
         output_dir: the same.
@@ -375,7 +377,8 @@ def _fit(
             )
         )
     policy = _native_precision() if precision == "auto" else keras.dtype_policies.get(precision).name
-    folder = Path(output_dir or f"{variant}-{dataset}-{label}-seed{seed}").expanduser()
+    own = f"{f'-epochs{epochs}' if epochs else ''}{f'-heldout{held_out}' if held_out else ''}"
+    folder = Path(output_dir or f"{variant}-{dataset}-{label}-seed{seed}{own}").expanduser()
     if held_out:
         test = tuple(part[-held_out:] for part in train)
         train = tuple(part[:-held_out] for part in train)
@@ -438,7 +441,7 @@ def evaluate_top1(model: keras.Model, images: np.ndarray, labels: np.ndarray, *,
     Example:
         >>> import allconvnet, numpy as np
         >>> model = allconvnet.AllConvNet("all_cnn_c")
-        >>> evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([10, 10]))
+        >>> allconvnet.evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([10, 10]))
         0.0
     """
     if len(images) != np.size(labels) or not len(images):
@@ -563,7 +566,7 @@ class _StopAtNaN(keras.callbacks.Callback):
                 message(
                     f"The loss is no longer finite in step {batch + 1} of epoch {self.epoch}",
                     received=f"loss={loss}",
-                    next_step="Lower the recipe's muon_rate and sgd_rate; the epoch before is in the checkpoint.",
+                    next_step="Lower the recipe's muon_rate and sgd_rate, and train it in another output_dir.",
                 )
             )
 
@@ -660,7 +663,7 @@ def _restore(path: Path, run: dict, variables: Sequence) -> list[dict]:
                 message(
                     "The folder holds another run",
                     received=f"{str(path.parent)!r}, with (there, asked for) {different}",
-                    next_step="Choose another output_dir, or delete that one.",
+                    next_step="Ask for what is there to go on with it (precision=... where that differs), or choose another output_dir.",
                 )
             )
         for number, variable in enumerate(variables):
