@@ -85,6 +85,13 @@ def test_missing_batch(tmp_path):
         load_cifar10(tmp_path)
 
 
+def test_no_archive(tmp_path):
+    path = tmp_path / "cifar-10-python.tar.gz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"not the archive of CIFAR-10. Received: '.*tar.gz'.*cifar-10-batches-py"):
+        load_cifar10(path)
+
+
 def test_cifar100_has_fine_labels(tmp_path, monkeypatch):
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()

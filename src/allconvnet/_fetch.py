@@ -62,7 +62,7 @@ def fetch_weights(name: str) -> Path:
                     f"The installed file {str(packaged)!r} is damaged",
                     received=f"sha256 {found}",
                     allowed=f"sha256 {record.sha256}",
-                    next_step="Install allconvnet again, from where it was installed, with pip install --force-reinstall.",
+                    next_step="Install allconvnet again from where it came, with pip install --force-reinstall.",
                 )
             )
         return packaged

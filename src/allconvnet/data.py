@@ -118,17 +118,16 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> tuple[Split
     path = Path(source or os.environ.get(f"ALLCONVNET_{name.upper()}") or fetch_dataset(name)).expanduser()
     if path.is_file():
         try:
-            archive = tarfile.open(path)
-        except tarfile.TarError as error:
+            with tarfile.open(path) as archive:
+                return _splits(wanted, path, lambda file: _member(archive, f"{wanted.folder}/{file}"))
+        except tarfile.TarError:
             raise ValueError(
                 message(
                     f"This is not the archive of {wanted.title}",
-                    received=f"{str(path)!r}: {error}",
+                    received=repr(str(path)),
                     allowed=f"a tar archive of the folder {wanted.folder!r}, or that folder",
                 )
             ) from None
-        with archive:
-            return _splits(wanted, path, lambda file: _member(archive, f"{wanted.folder}/{file}"))
     if (path / wanted.folder).is_dir():
         path = path / wanted.folder
     return _splits(wanted, path, lambda file: (path / file).open("rb"))

@@ -46,8 +46,9 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
 
     The model takes raw RGB pixels, 0..255 of any dtype, and normalises them itself. Layers are named `images`,
     `normalization`, `conv1`, `relu1`, ... (`pool1`, `dropout1`, `leaky_relu1` where the net has them), `class_conv`,
-    `logits` (the global average) and `predictions`. It consists of built-in Keras layers alone, so that a saved `.keras`
-    file loads where allconvnet is not installed (but not with `dense_prediction` of images of any size).
+    `logits` (the global average) and `predictions`. It consists of built-in Keras layers alone (with `dense_prediction`
+    only for an `input_shape` that fits its stride), so that a saved `.keras` file loads where allconvnet is not
+    installed.
 
     Args:
         variant: a name of `list_variants()`.

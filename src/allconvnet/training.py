@@ -317,7 +317,8 @@ def fit_cifar100(
     Args:
         variant: a net for 32x32 images.
         recipe: a name of `RECIPES`, or a `Recipe`.
-        data: what `load_cifar100` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..99, `[N]` or `[N, 1]`.
+        data: what `load_cifar100` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..99, `[N]` or
+            `[N, 1]`.
         epochs: as in `fit_cifar10`, and so are the others.
         seed: the same.
         output_dir: the same.
@@ -663,7 +664,7 @@ def _restore(path: Path, run: dict, variables: Sequence) -> list[dict]:
                 message(
                     "The folder holds another run",
                     received=f"{str(path.parent)!r}, with (there, asked for) {different}",
-                    next_step="Ask for what is there to go on with it (precision=... where that differs), or choose another output_dir.",
+                    next_step="Pass what is there (such as precision=...) to go on with it, or another output_dir.",
                 )
             )
         for number, variable in enumerate(variables):
