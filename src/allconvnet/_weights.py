@@ -205,6 +205,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="model_a",
+        tag="cifar10_v1",
+        sha256="42b4cbd549bb70e2b4459f1bd563965e08f6e3c4ae17cb02a86a9a34a78ba4d3",
+        size=1700432,
+        params=839242,
+        top1=90.89,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=711.0,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
