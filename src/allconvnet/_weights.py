@@ -222,6 +222,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="strided_cnn_b",
+        tag="cifar10_v1",
+        sha256="6f44e15fdf6c0c4465e6f61de8b9d7213b2fb0f8e4346e4c3554c7e16635eda6",
+        size=1797768,
+        params=885610,
+        top1=90.76,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=843.0,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
