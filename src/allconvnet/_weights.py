@@ -239,6 +239,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="model_b",
+        tag="cifar10_v1",
+        sha256="6d5640ffc3eed2c37d68422993a00c83bf7c1af9f9a3d144c0f6ef96fb4ad09e",
+        size=1797768,
+        params=885610,
+        top1=92.08,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=1028.1,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
