@@ -181,10 +181,12 @@ def test_targets_in_a_feature_map(net, pictures):
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_last_activation_as_an_argument(activation, kernels):
     inputs = keras.Input((9, 9, 3))
-    x = layers.Flatten()(layers.Conv2D(6, 3, activation="relu")(inputs))
-    one, other = layers.Dense(4, activation=activation), layers.Dense(4)
+    convolution, one, other = layers.Conv2D(6, 3, activation="relu"), layers.Dense(4, activation), layers.Dense(4)
+    x = layers.Flatten()(convolution(inputs))
     models = [keras.Model(inputs, one(x)), keras.Model(inputs, other(x))]
-    other.set_weights(one.get_weights())
+    convolution.set_weights([kernels[0], np.zeros(6)])
+    for dense in (one, other):
+        dense.set_weights([np.random.default_rng(2).normal(0, 0.1, (294, 4)), np.zeros(4)])
     images = np.random.default_rng(1).normal(0, 1, (2, 9, 9, 3))
     assert (models[1].predict(images, verbose=0) < 0).any(), "a ReLU in its place would be seen"
     for method, target in itertools.product(METHODS, range(4)):

@@ -181,7 +181,7 @@ def test_channels_first_is_refused():
     [
         ({"variant": "resnet"}, r"Unknown variant. Received: variant='resnet'"),
         ({"weights": "imagenet"}, r"no published weights 'imagenet' for 'all_cnn_c'.*Use weights=None"),
-        ({"variant": "model_a"}, r"no published weights 'cifar10' for 'model_a'.*for this net none; in all 'all_cnn_c"),
+        ({"variant": "all_cnn_large"}, r"weights 'cifar10' for 'all_cnn_large'.*for this net none; in all 'all_cnn_c"),
         ({"weights": 3}, r"Unknown weights. Received: weights=3"),
         ({"weights": "http://127.0.0.1/x.weights.h5"}, r"sha256"),
         ({"weights": None, "pooling": "avg"}, r"its own global average. Received: include_top=True, pooling='avg'"),
