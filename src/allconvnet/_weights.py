@@ -256,6 +256,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="all_cnn_a",
+        tag="cifar10_v1",
+        sha256="e4b1965c1a576024a36837a87b5c35e4efb77b1d8eb4e803b220525df0ee92eb",
+        size=2535048,
+        params=1254250,
+        top1=92.37,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=992.0,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
