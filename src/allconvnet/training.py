@@ -593,7 +593,7 @@ def _train(
     optimizer = _optimizer(recipe, steps)
     optimizer.build(trunk.trainable_variables)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    # On a CPU it depends on the processor whether XLA helps these nets, and it compiles for each size of images.
+    # On a CPU XLA makes a step slower (benchmarks/training.py), and it compiles for each size of images.
     jit = False if keras.backend.backend() == "tensorflow" and not _on_accelerator() else "auto"
     checkpoint = folder / "checkpoint.npz"
     variables = [*trunk.variables, *optimizer.variables]
