@@ -1,6 +1,6 @@
 """Draws the paper's comparison of its twelve CIFAR nets beside ours, from the tables of nets and weights.
 
-pip install matplotlib && python docs/comparison.py    # writes docs/comparison.png
+pip install matplotlib && PYTHONPATH=src python docs/comparison.py    # writes docs/comparison.png
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Writes the tables of README.md and the pages of docs/ from the package's own tables and docstrings.
 
-python docs/tables.py            # writes
-python docs/tables.py --check    # fails where a file is not as it would be written
+PYTHONPATH=src python docs/tables.py            # writes
+PYTHONPATH=src python docs/tables.py --check    # fails where a file is not as it would be written
 """
 
 import csv
