@@ -273,6 +273,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="all_cnn_b",
+        tag="cifar10_v1",
+        sha256="091cd7fdd4d3ca7a1eb26e9018c4f479769a929e1f9b25cf25492fcfb6d83bab",
+        size=2633616,
+        params=1300618,
+        top1=92.64,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=1393.7,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
