@@ -40,10 +40,11 @@ def nets() -> str:
 
 
 def weights() -> str:
-    """The table of published weights."""
+    """The table of published weights, in the order of the nets."""
+    order = sorted(WEIGHTS.values(), key=lambda w: ([*SPECS].index(w.variant), w.dataset, w.version))
     rows = [
         [
-            f"`{name}`",
+            f"`{record.name}`",
             f"{record.params:,}",
             f"{record.size / 1e6:.1f} MB",
             f"{error:.2f}" if (error := paper_error(record)) else "",
@@ -52,7 +53,7 @@ def weights() -> str:
             f"{record.seconds:,.0f}",
             record.machine,
         ]
-        for name, record in WEIGHTS.items()
+        for record in order
     ]
     head = ["weights", "parameters", "file", "paper's error, %", "ours, %", "training", "seconds", "on"]
     return table(head, rows)
