@@ -101,7 +101,7 @@ def fast() -> str:
         log = list(csv.DictReader((RUNS / name / "log.csv").read_text().splitlines()))
         seconds = sum(float(row["seconds"]) for row in log)
         rows.append([run["seed"], len(log), run["cost"], run["top1"], round(seconds), run["machine"]])
-    mean = ["mean", "", "", fmean(row[3] for row in rows), round(fmean(row[4] for row in rows)), ""] if rows else []
+    mean = ["mean", "", "", fmean(row[3] for row in rows), round(fmean(row[4] for row in rows)), ""]
     lines = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in (*rows, mean)]
     return table(["seed", "epochs", "cost", "top-1, %", "seconds", "on"], lines)
 
@@ -109,6 +109,9 @@ def fast() -> str:
 def recipes() -> str:
     """The table of recipes: a column each, but what all share."""
     columns = {name: asdict(recipe) for name, recipe in RECIPES.items()}
+    for values in columns.values():  # What does not act in it.
+        idle = {"muon_momentum": not values["muon_rate"], "warmup": values["schedule"] != "linear"}
+        values |= dict.fromkeys((field for field, holds in idle.items() if holds), "")
     rows = []
     fields = [field for field in next(iter(columns.values())) if field != "source"]
     for field in fields:

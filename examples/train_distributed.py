@@ -15,24 +15,26 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
 
 
 def start_all(count: int) -> int:
-    """One process for each part, on this machine; the first that fails ends the others."""
+    """One process for each part, on this machine; one that fails ends the others."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, *sys.argv, "--address", address, "--process"]
     running = [subprocess.Popen([*command, str(number)]) for number in range(count)]
-    for process in running:
-        if process.wait():
-            for other in running:
-                other.terminate()
-            return 1
-    return 0
+    try:
+        while None in (states := [process.poll() for process in running]) and not any(states):
+            time.sleep(0.5)
+        return int(any(states))
+    finally:
+        for process in running:
+            process.terminate()
 
 
 def main() -> None:

@@ -78,6 +78,14 @@ def test_other_backends(monkeypatch, toy_cifar10, tmp_path):
         fit_cifar10("strided_cnn_c", data=toy_cifar10, output_dir=tmp_path)
 
 
+def test_processes_without_a_distribution(monkeypatch, toy_cifar10, tmp_path):
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match=r"share nothing. Received: 2 processes.*set_distribution"):
+        fit_cifar10("strided_cnn_c", data=toy_cifar10, output_dir=tmp_path)
+
+
 def test_batch_that_does_not_divide(monkeypatch, toy_cifar10, tmp_path):
     from allconvnet import _backend
 

@@ -379,6 +379,14 @@ def test_folding_different_nets():
         fold_batch_norm(AllConvNet("model_a", weights=None), AllConvNet("model_b", weights=None))
 
 
+@pytest.mark.parametrize(("bias", "norm"), [(True, "bn1"), (False, "other")])
+def test_folding_what_cannot_be_folded(bias, norm):
+    plain = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
+    layers = keras.layers.Conv2D(4, 3, use_bias=bias, name="conv1"), keras.layers.BatchNormalization(name=norm)
+    with pytest.raises(ValueError, match=rf"'conv1' cannot be folded. Received: use_bias={bias}"):
+        fold_batch_norm(keras.Sequential([keras.Input((8, 8, 3)), *layers]), plain)
+
+
 @pytest.mark.parametrize("name", list_weights())
 def test_published_weights_load(name):
     variant, _, tag = name.partition(".")

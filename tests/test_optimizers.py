@@ -86,3 +86,21 @@ def test_schedule():
 def test_configuration_round_trip(value):
     again = keras.optimizers.deserialize(keras.optimizers.serialize(value))
     assert again.get_config() == value.get_config()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: ConvMuon(momentum=5), r"Impossible momentum. Received: momentum=5. Allowed: 0 to 1"),
+        (lambda: ConvMuon(l2=-1.0), r"Impossible l2. Received: l2=-1.0. Allowed: 0 or more"),
+        (lambda: ConvMuon(exclude="class_conv"), r"a single string. Received: exclude='class_conv'. Allowed: names of"),
+        (
+            lambda: LinearWarmupDecay(0.2, 0, 0.2),
+            r"Impossible total_steps. Received: total_steps=0. Allowed: 1 or",
+        ),
+        (lambda: LinearWarmupDecay(0.2, 9, 1.5), r"Impossible warmup. Received: warmup=1.5. Allowed: 0 to 1"),
+    ],
+)
+def test_bad_arguments(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()

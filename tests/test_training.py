@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from unittest import mock
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ from allconvnet import (
     training,
 )
 from allconvnet._specs import NORMALIZATION
-from allconvnet.training import _Augment, _mirrored, _native_precision, _scaled
+from allconvnet.training import _SCHEDULES, _Augment, _mirrored, _native_precision, _scaled, _StopAtNaN
 
 # The smallest net for 32x32 images, in steps of 8 images.
 MEAN = NORMALIZATION["cifar10"][0]
@@ -100,17 +101,38 @@ def test_finished_run_does_nothing(run, toy_cifar10):
 
 def test_another_run_in_the_same_folder(run, toy_cifar10):
     folder, _ = run
-    with pytest.raises(ValueError, match=r"holds another run.*'seed': \(0, 1\)"):
-        fit_cifar10(VARIANT, recipe=TOY, data=toy_cifar10, output_dir=folder, precision="float32", seed=1)
+    train, (images, labels) = toy_cifar10
+    arguments = {"recipe": TOY, "data": toy_cifar10, "output_dir": folder, "precision": "float32"}
+    for other, match in [
+        ({"seed": 1}, r"with \(there, asked for\) {'seed': \(0, 1\)}"),
+        ({"recipe": replace(TOY, l2=0.0)}, r"with \(there, asked for\) {'l2': \(0.0005, 0.0\)}"),
+        ({"data": (train, (255 - images, labels))}, r"asked for\) {'data_crc32'"),
+    ]:
+        with pytest.raises(ValueError, match=rf"holds another run.*{match}"):
+            fit_cifar10(VARIANT, **arguments | other)
 
 
-def test_same_seed_same_log(run, tmp_path, toy_cifar10):
-    folder, result = run
-    again = fit_cifar10(VARIANT, recipe=TOY, data=toy_cifar10, output_dir=tmp_path, precision="float32")
-    assert without_seconds(read_log(tmp_path)) == without_seconds(read_log(folder))
-    other = fit_cifar10(VARIANT, recipe=TOY, data=toy_cifar10, output_dir=tmp_path / "1", precision="float32", seed=1)
-    assert other.history[0]["loss"] != again.history[0]["loss"]
-    assert again.top1 == result.top1
+def test_result_of_another_run_is_not_this_ones(tmp_path, toy_cifar10):
+    """Without its checkpoint a finished run is trained and measured again."""
+    arguments = {"recipe": TOY, "data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
+    fit_cifar10(VARIANT, **arguments)
+    (tmp_path / "checkpoint.npz").unlink()
+    result = fit_cifar10(VARIANT, seed=5, **arguments)
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert report["seed"] == 5
+    assert report["top1"] == result.top1 == pytest.approx(evaluate_top1(result.model, *toy_cifar10[1]))
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_same_seed_same_log(tmp_path, toy_cifar10, precision):
+    arguments = {"recipe": TOY, "data": toy_cifar10, "epochs": 2, "precision": precision}
+    first, again, other = (
+        fit_cifar10(VARIANT, **arguments, output_dir=tmp_path / name, seed=seed)
+        for name, seed in [("first", 0), ("again", 0), ("other", 1)]
+    )
+    assert without_seconds(read_log(tmp_path / "first")) == without_seconds(read_log(tmp_path / "again"))
+    assert first.top1 == again.top1
+    assert other.history[0]["loss"] != first.history[0]["loss"]
 
 
 def without_seconds(log):
@@ -168,11 +190,11 @@ def test_full_disk_leaves_the_checkpoint(undisturbed, tmp_path, toy_cifar10):
     """Files may grow to 100 kB only, once the first epoch is on disk."""
     before = (
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "draw = training._draw_curve\n"
+        "save = training._save\n"
         "def fill(*arguments):\n"
-        "    draw(*arguments)\n"
+        "    save(*arguments)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))\n"
-        "training._draw_curve = fill"
+        "training._save = fill"
     )
     process = start(tmp_path, toy_cifar10, before)
     _, errors = process.communicate()
@@ -188,6 +210,25 @@ def test_full_disk_leaves_the_checkpoint(undisturbed, tmp_path, toy_cifar10):
     assert without_seconds(read_log(folder)) == undisturbed
 
 
+@pytest.mark.parametrize("writer", ["_write_log", "_draw_curve", "_save"])
+def test_stopped_while_the_last_epoch_is_written(run, tmp_path, toy_cifar10, writer, monkeypatch):
+    """Whatever of it is on disk, the same call again ends in the log of the undisturbed run."""
+    arguments = {"recipe": TOY, "data": toy_cifar10, "output_dir": tmp_path, "precision": "float32"}
+    write = getattr(training, writer)
+
+    def stop(*parts):
+        if any(isinstance(part, list) and len(part) == TOY.epochs for part in parts):
+            raise OSError("No space left on device")
+        write(*parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, writer, stop)
+        with pytest.raises(OSError, match="No space left"):
+            fit_cifar10(VARIANT, **arguments)
+    fit_cifar10(VARIANT, **arguments)
+    assert without_seconds(read_log(tmp_path)) == without_seconds(read_log(run[0]))
+
+
 def test_held_out_images_are_not_trained_on(tmp_path, toy_cifar10):
     result = fit_cifar10(VARIANT, recipe=TOY, data=toy_cifar10, epochs=1, output_dir=tmp_path, held_out=16)
     assert (result.split, result.images) == ("held out", 16)
@@ -197,10 +238,30 @@ def test_held_out_images_are_not_trained_on(tmp_path, toy_cifar10):
 
 def test_broken_loss_stops(tmp_path, toy_cifar10):
     broken = replace(TOY, muon_rate=1e30, sgd_rate=1e30, warmup=0.01)
+    match = (
+        r"In step \d of epoch 1 the loss is no longer finite. Received: loss=(nan|inf). Lower the recipe's muon_rate"
+    )
+    with pytest.raises(FloatingPointError, match=match):
+        fit_cifar10(VARIANT, recipe=broken, data=toy_cifar10, output_dir=tmp_path, precision="float32")
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_loss_is_that_of_its_step():
+    stop = _StopAtNaN(7)
+    stop.on_train_batch_end(0, {"loss": 2.3})
     with pytest.raises(
-        FloatingPointError, match=r"no longer finite in step \d of epoch \d.*Lower the recipe's muon_rate"
+        FloatingPointError, match=r"In step 2 of epoch 7 the loss is no longer finite. Received: loss=nan"
     ):
-        fit_cifar10(VARIANT, recipe=broken, data=toy_cifar10, output_dir=tmp_path)
+        stop.on_train_batch_end(1, {"loss": float("nan")})
+
+
+def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
+    (images, labels), test = toy_cifar10
+    broken = replace(TOY, phases=((1, 32),), muon_rate=0.0, sgd_rate=1e30, l2=1e30, warmup=0.0)
+    data = ((images[:8], labels[:8]), test)
+    with pytest.raises(FloatingPointError, match=r"After the last step of epoch 1 the weights are no longer finite"):
+        fit_cifar10(VARIANT, recipe=broken, data=data, output_dir=tmp_path, precision="float32")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -214,17 +275,27 @@ def test_broken_loss_stops(tmp_path, toy_cifar10):
         ),
         ({"recipe": replace(TOY, flip="up")}, r"Unknown flip. Received: flip='up'. Allowed: 'none', 'random'"),
         ({"recipe": replace(TOY, fill="zero")}, r"Unknown fill. Received: fill='zero'. Allowed: 'reflect' or 'edge'"),
-        ({"epochs": 0}, r"There must be an epoch. Received: epochs=0"),
+        (
+            {"recipe": replace(TOY, schedule="steps")},
+            r"Impossible drops. Received: drops=\(\). Allowed: with schedule=\"steps\" one or more",
+        ),
+        ({"recipe": replace(TOY, schedule="steps", drops=(3, 2))}, r"Impossible drops. Received: drops=\(3, 2\)"),
+        ({"precision": "mixed_float16"}, r"Unknown precision.*'mixed_float16'. Allowed: 'auto', 'float32' or 'mixed_b"),
+        ({"epochs": 0}, r"Impossible epochs. Received: epochs=0. Allowed: a whole number, 1 or more"),
+        ({"epochs": 2.5}, r"Impossible epochs. Received: epochs=2.5"),
+        ({"seed": -1}, r"Impossible seed. Received: seed=-1. Allowed: a whole number, 0 or more"),
+        ({"held_out": -1}, r"Impossible held_out. Received: held_out=-1"),
+        ({"recipe": replace(TOY, batch_size=8.0)}, r"batch_size=8.0. Allowed: a whole number, 1 or more"),
         ({"recipe": replace(TOY, warmup=1.5)}, r"Impossible warmup. Received: warmup=1.5. Allowed: 0 to 1"),
-        ({"recipe": replace(TOY, shift=32)}, r"Impossible shift. Received: shift=32. Allowed: 0 to 31"),
-        ({"recipe": replace(TOY, batch_size=0)}, r"Impossible batch_size. Received: batch_size=0. Allowed: 1 or more"),
+        ({"recipe": replace(TOY, shift=32)}, r"Impossible shift. Received: shift=32. Allowed: a whole number, 0 to 31"),
+        ({"recipe": replace(TOY, batch_size=0)}, r"Impossible batch_size. Received: batch_size=0. Allowed: a whole"),
         ({"recipe": replace(TOY, phases=())}, r"Impossible phases. Received: phases=\(\)"),
         ({"recipe": replace(TOY, phases=((1, 32), (2, 4)))}, r"Impossible phases.*images of 9x9 or more"),
         ({"recipe": replace(TOY, batch_norm=False)}, r"Muon rescales kernels.*batch_norm=False.*muon_rate=0"),
         ({"recipe": replace(TOY, nesterov=False)}, r"Muon rescales kernels.*nesterov=False"),
         (
             {"recipe": TOY, "held_out": 33},
-            r"Too many images are held out. Received: held_out=33 of 40. Allowed: 0 to 32",
+            r"Too few images are left.*Received: 40 training images, held_out=33. Allowed: a batch of 8 or more",
         ),
     ],
 )
@@ -243,6 +314,10 @@ def test_bad_data(toy_cifar10, tmp_path):
     ]:
         with pytest.raises(ValueError, match=match):
             fit_cifar10(VARIANT, recipe=TOY, data=(train, bad), output_dir=tmp_path)
+    with pytest.raises(
+        ValueError, match=r"not two splits. Received: 2 parts of \[20, 20\]. Allowed: \(training images"
+    ):
+        fit_cifar10(VARIANT, recipe=TOY, data=(images, labels), output_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -259,14 +334,22 @@ def test_recipes(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_learns_in_100_steps(name, tmp_path, cifar10):
-    """On 800 real images, in batches of 32: with each recipe's own net, rates, schedule and augmentation."""
-    recipe = replace(RECIPES[name].resized(4), batch_size=32)
+    """Four epochs of 25 steps on real images, with the recipe's own rates, schedule and augmentation.
+
+    Without L2, whose penalty Keras adds to the loss: it would fall also where nothing is learned. The paper's nets, on
+    whitened images and with dropout, need their own batches to be seen learning so early, and their rate drops later.
+    """
+    recipe = RECIPES[name]
+    recipe = replace(
+        recipe.resized(4), batch_size=recipe.batch_size if recipe.whiten else 32, l2=0.0, drops=recipe.drops
+    )
     (images, labels), _ = cifar10
-    data = (images[:800], labels[:800]), (images[800:864], labels[800:864])
+    count = 25 * recipe.batch_size
+    data = (images[:count], labels[:count]), (images[count : count + 64], labels[count : count + 64])
     result = fit_cifar10(VARIANT, recipe=recipe, data=data, output_dir=tmp_path, precision="float32")
     losses = [row["loss"] for row in result.history]
     assert len(losses) == 4
-    assert losses[-1] < losses[0] - 0.01
+    assert losses[-1] < min(losses[0], np.log(10)) - 0.01
 
 
 def test_whitening_recipe(tmp_path, toy_cifar10):
@@ -281,6 +364,26 @@ def test_whitening_recipe(tmp_path, toy_cifar10):
     assert evaluate_top1(result.model, whitened, labels) == pytest.approx(result.top1)
     again = fit_cifar10(VARIANT, recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")
     assert again.top1 == result.top1
+    assert np.array_equal(again.whitening.mean, result.whitening.mean)
+
+
+def test_whitening_is_of_the_images_trained_on(tmp_path, toy_cifar10, monkeypatch):
+    """Also where a run on others stopped before its first checkpoint."""
+    recipe = replace(RECIPES["paper"].resized(1), batch_size=8)
+    arguments = {"recipe": recipe, "data": toy_cifar10, "output_dir": tmp_path, "precision": "float32"}
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_train", mock.Mock(side_effect=RuntimeError("stopped")))
+        with pytest.raises(RuntimeError, match="stopped"):
+            fit_cifar10(VARIANT, **arguments)
+    result = fit_cifar10(VARIANT, held_out=16, **arguments)
+    train = global_contrast_normalize(toy_cifar10[0][0][:24])
+    np.testing.assert_allclose(result.whitening.mean, train.reshape(24, -1).mean(axis=0), atol=1e-4)
+
+
+def test_rates_drop_after_the_epochs_of_the_recipe():
+    schedule = _SCHEDULES["steps"](RECIPES["paper"], 1.0, 10)
+    steps = (0, 1999, 2000, 2499, 2500, 2999, 3000)
+    assert [float(schedule(step)) for step in steps] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001])
 
 
 def test_ancestor_divides_by_255(tmp_path, toy_cifar10):
@@ -441,6 +544,7 @@ def test_evaluation():
 
     scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
     assert evaluate_top1(Scores(), scores, np.array([1, 0, 0, 1])) == 75
+    assert evaluate_top1(Scores(), scores, np.array([1, 0, 0, 1]), batch_size=3) == 75
     with pytest.raises(ValueError, match=r"one label an image. Received: 4 images, 3 labels"):
         evaluate_top1(Scores(), scores, np.array([1, 0, 0]))
     assert evaluate_top1(Scores(), scores, np.array([[1], [0], [0], [1]])) == 75

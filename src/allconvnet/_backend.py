@@ -39,20 +39,31 @@ def vjp(function: Callable, inputs) -> tuple[object, Callable]:
 
 def processes() -> tuple[int, int]:
     """Number of this process and how many train together, by Keras' distribution."""
-    if keras.distribution.distribution() is None:
-        return 0, 1
-    if keras.backend.backend() != "jax":
+    distribution, backend = keras.distribution.distribution(), keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        if distribution is not None:
+            return jax.process_index(), jax.process_count()
+        if jax.process_count() > 1:
+            raise ValueError(
+                message(
+                    "Processes are joined, but share nothing",
+                    received=f"{jax.process_count()} processes, keras.distribution.distribution()=None",
+                    next_step="Call keras.distribution.set_distribution("
+                    "keras.distribution.DataParallel(auto_shard_dataset=False)) in each.",
+                )
+            )
+    elif distribution is not None:
         raise ValueError(
             message(
                 "Only JAX trains in several processes or on several devices here",
-                received=f"a keras.distribution on keras.backend.backend()={keras.backend.backend()!r}",
+                received=f"a keras.distribution on keras.backend.backend()={backend!r}",
                 allowed="KERAS_BACKEND=jax",
                 next_step="Set that, or keras.distribution.set_distribution(None).",
             )
         )
-    import jax
-
-    return jax.process_index(), jax.process_count()
+    return 0, 1
 
 
 def wait_for_others() -> None:

@@ -114,15 +114,6 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
 
 
 def _check_input_shape(spec: Spec, variant: str, input_shape, smallest: int) -> tuple[int | None, int | None, int]:
-    if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
-            message(
-                "These nets are built with channels last",
-                received=f"image_data_format={keras.config.image_data_format()!r}",
-                allowed="'channels_last'",
-                next_step='Call keras.config.set_image_data_format("channels_last") first.',
-            )
-        )
     if input_shape is None:
         return spec.side, spec.side, 3
     shape = tuple(input_shape)
@@ -196,6 +187,15 @@ def build(
     convolution and its activation, as training does; `fold_batch_norm` takes it out again. `l2` times the squares
     of the kernels is added to the loss.
     """
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            message(
+                "These nets are built with channels last",
+                received=f"image_data_format={keras.config.image_data_format()!r}",
+                allowed="'channels_last'",
+                next_step='Call keras.config.set_image_data_format("channels_last") first.',
+            )
+        )
     counts: dict[str, int] = {}
 
     def numbered(kind: str) -> dict:
@@ -296,7 +296,7 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
             the same logits up to rounding.
 
     Raises:
-        ValueError: the two are not the same net.
+        ValueError: the two are not the same net, or a convolution before batch normalisation has a bias.
 
     Example:
         >>> import allconvnet, keras
@@ -311,12 +311,21 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
         raise ValueError(
             message("The nets differ", received=f"convolutions {names[0]} and {names[1]}", allowed="the same")
         )
+    norms = {layer.name: layer for layer in trained.layers}
     for layer in _convolutions(plain):
         source = trained.get_layer(layer.name)
-        if source.use_bias:
+        norm = norms.get(layer.name.replace("conv", "bn"))
+        if (norm is None) != source.use_bias:
+            raise ValueError(
+                message(
+                    f"The layer {layer.name!r} cannot be folded",
+                    received=f"use_bias={source.use_bias}, {'no ' if norm is None else ''}batch normalisation",
+                    allowed="a bias or batch normalisation, not both or neither",
+                )
+            )
+        if norm is None:
             layer.set_weights(source.get_weights())
             continue
-        norm = trained.get_layer(layer.name.replace("conv", "bn"))
         # In float64, so that folding itself rounds only once.
         gamma, beta, mean, variance = (weight.astype("float64") for weight in norm.get_weights())
         scale = gamma / np.sqrt(variance + norm.epsilon)

@@ -8,7 +8,16 @@ from collections.abc import Iterable
 import keras
 from keras import ops
 
+from allconvnet._errors import message
+
 __all__ = ["ConvMuon", "LinearWarmupDecay"]
+
+
+def _check(name: str, value: float, least: float, greatest: float) -> None:
+    if not least <= value <= greatest:
+        allowed = f"{least} or more" if greatest == math.inf else f"{least} to {greatest}"
+        raise ValueError(message(f"Impossible {name}", received=f"{name}={value!r}", allowed=allowed))
+
 
 # Newton-Schulz coefficients of Keller Jordan's Muon.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -23,6 +32,9 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         total_steps: int, optimizer steps of the whole run.
         warmup: float in [0, 1], the part of the steps in which the rate rises.
 
+    Raises:
+        ValueError: a number is out of its range.
+
     Example:
         >>> import allconvnet
         >>> round(float(allconvnet.LinearWarmupDecay(0.2, total_steps=100, warmup=0.2)(10)), 6)
@@ -30,6 +42,8 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak: float, total_steps: int, warmup: float) -> None:
+        _check("total_steps", total_steps, 1, math.inf)
+        _check("warmup", warmup, 0, 1)
         self.peak = peak
         self.total_steps = total_steps
         self.warmup = warmup
@@ -55,16 +69,20 @@ class ConvMuon(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: float or schedule, the rate of the orthogonalised updates.
-        momentum: float in [0, 1), of the orthogonalised updates.
+        momentum: float in [0, 1], of the orthogonalised updates.
         sgd_ratio: float, the rate of all other variables divided by `learning_rate`.
-        sgd_momentum: float in [0, 1), Nesterov momentum of all other variables.
+        sgd_momentum: float in [0, 1], Nesterov momentum of all other variables.
         l2: float, L2 gradient on those kernels that SGD treats.
         exclude: names of layers whose kernel SGD treats.
+
+    Raises:
+        ValueError: a number is out of its range, or `exclude` is a single string.
 
     Example:
         >>> import allconvnet, keras
         >>> optimizer = allconvnet.ConvMuon(0.15, momentum=0.6)
-        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()])
+        >>> layers = keras.layers.Conv2D(4, 3, use_bias=False), keras.layers.BatchNormalization()
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), *layers, keras.layers.Flatten()])
         >>> model.compile(optimizer, "mse")
     """
 
@@ -80,6 +98,13 @@ class ConvMuon(keras.optimizers.Optimizer):
         name: str = "conv_muon",
         **kwargs,
     ) -> None:
+        _check("momentum", momentum, 0, 1)
+        _check("sgd_ratio", sgd_ratio, 0, math.inf)
+        _check("sgd_momentum", sgd_momentum, 0, 1)
+        _check("l2", l2, 0, math.inf)
+        if isinstance(exclude, str):
+            allowed = "names of layers, as in ('class_conv',)"
+            raise ValueError(message("exclude is a single string", received=f"exclude={exclude!r}", allowed=allowed))
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum = momentum
         self.sgd_ratio = sgd_ratio

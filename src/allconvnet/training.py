@@ -8,9 +8,11 @@ import math
 import os
 import platform
 import time
+import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 
 import cv2
@@ -89,9 +91,9 @@ class Recipe:
         """Passes over the training images."""
         return sum(epochs for epochs, _ in self.phases)
 
-    def cost(self, side: int = 32) -> float:
-        """The same in epochs of images of full size, by their pixels."""
-        return sum(epochs * (scaled / side) ** 2 for epochs, scaled in self.phases)
+    def cost(self) -> float:
+        """The same in epochs of 32x32 images, by their pixels."""
+        return sum(epochs * (side / 32) ** 2 for epochs, side in self.phases)
 
     def resized(self, epochs: int) -> Recipe:
         """The recipe in another number of epochs, divided among the phases as before, the last of which stay."""
@@ -161,7 +163,9 @@ RECIPES: dict[str, Recipe] = {
 _SCHEDULES = {
     "linear": lambda recipe, rate, steps: LinearWarmupDecay(rate, recipe.epochs * steps, recipe.warmup),
     "steps": lambda recipe, rate, steps: schedules.PiecewiseConstantDecay(
-        [drop * steps for drop in recipe.drops], [rate * 0.1**number for number in range(len(recipe.drops) + 1)]
+        # Keras counts the step at a boundary to what is before it.
+        [drop * steps - 1 for drop in recipe.drops],
+        [rate * 0.1**number for number in range(len(recipe.drops) + 1)],
     ),
     "inverse_time": lambda recipe, rate, steps: schedules.InverseTimeDecay(rate, 1, recipe.decay),
 }
@@ -197,6 +201,7 @@ _FILLS = {
     "edge": lambda position, size: ops.clip(position, 0, size - 1),
 }
 _FLIPS = ("none", "random", "alternating")
+_PRECISIONS = ("float32", "mixed_bfloat16")
 # Least and greatest number of a recipe's fields.
 _RANGES = {
     "batch_size": (1, math.inf),
@@ -279,8 +284,8 @@ def fit_cifar10(
         seed: of the initial weights, the order of the images and their augmentation.
         output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` in the current folder, with
             `-epochs<epochs>` and `-heldout<held_out>` where they are given. A `Recipe` of your own is called "custom".
-        precision: a Keras dtype policy, or "auto": "mixed_bfloat16" on accelerators and on processors with instructions
-            for bfloat16, else "float32".
+        precision: "float32", "mixed_bfloat16", or "auto": the latter on accelerators and on processors with
+            instructions for bfloat16, else the former.
         held_out: how many of the last training images to leave out of training and measure top-1 on, for choices
             that must not see the test images; 0 means to train on all and measure on the test images.
 
@@ -362,24 +367,31 @@ def _fit(
                 allowed="the nets for 32x32 images",
             )
         )
+    if precision not in ("auto", *_PRECISIONS):
+        allowed = listed(("auto", *_PRECISIONS))
+        raise ValueError(message("Unknown precision", received=f"precision={precision!r}", allowed=allowed))
+    epochs = None if epochs is None else _whole_number("epochs", epochs, 1)
+    seed, held_out = _whole_number("seed", seed, 0), _whole_number("held_out", held_out, 0)
     process, _ = processes()
     classes = class_names(dataset)
     label = recipe if isinstance(recipe, str) else "custom"
     recipe = _recipe(recipe, epochs, spec)
-    train, test = (
-        _checked(split, len(classes)) for split in (data if isinstance(data, tuple) else load(dataset, data))
-    )
-    if not 0 <= held_out <= len(train[0]) - recipe.batch_size:
+    train, test = _checked(data if isinstance(data, (tuple, list)) else load(dataset, data), len(classes))
+    if len(train[0]) - held_out < recipe.batch_size:
         raise ValueError(
             message(
-                "Too many images are held out",
-                received=f"held_out={held_out} of {len(train[0])}",
-                allowed=f"0 to {len(train[0]) - recipe.batch_size}, so that one batch of {recipe.batch_size} is left",
+                "Too few images are left to train on",
+                received=f"{len(train[0])} training images, held_out={held_out}",
+                allowed=f"a batch of {recipe.batch_size} or more besides those held out",
+                next_step="Pass more images, hold out fewer, or use a recipe with a smaller batch_size.",
             )
         )
-    policy = _native_precision() if precision == "auto" else keras.dtype_policies.get(precision).name
+    policy = _native_precision() if precision == "auto" else precision
     own = f"{f'-epochs{epochs}' if epochs else ''}{f'-heldout{held_out}' if held_out else ''}"
     folder = Path(output_dir or f"{variant}-{dataset}-{label}-seed{seed}{own}").expanduser()
+    checksum = 0
+    for part in (*train, *test):
+        checksum = zlib.crc32(np.ascontiguousarray(part), checksum)
     if held_out:
         test = tuple(part[-held_out:] for part in train)
         train = tuple(part[:-held_out] for part in train)
@@ -390,6 +402,8 @@ def _fit(
         "seed": seed,
         "images": len(train[0]),
         "precision": policy,
+        "backend": keras.backend.backend(),
+        "data_crc32": checksum,
     }
     # A net whose own table row normalises otherwise keeps to it: the ancestor divides by 255.
     constants = dataset if spec.normalization == "cifar10" else spec.normalization
@@ -400,7 +414,7 @@ def _fit(
     }
     whitening = None
     if recipe.whiten:
-        whitening = _whitening(folder / "zca.npz", train[0])
+        whitening = _whitening(folder, train[0])
         train, test = ((whitening.apply(global_contrast_normalize(images)), labels) for images, labels in (train, test))
     file = folder / f"{variant}.weights.h5"
     trained, history = _train(run, recipe, net, train, folder, file)
@@ -412,16 +426,21 @@ def _fit(
     wait_for_others()
     with undistributed():
         model = models.AllConvNet(variant, weights=file)
-        result = _result(folder / "result.json", run, recipe, label, model, test, "held out" if held_out else "test")
+        split = "held out" if held_out else "test"
+        result = _result(folder / "result.json", run, recipe, label, model, test, split, process)
     return FitResult(model, file, history, result["top1"], result["split"], result["test_images"], whitening)
 
 
-def _whitening(path: Path, images: np.ndarray) -> ZCA:
+def _whitening(folder: Path, images: np.ndarray) -> ZCA:
     """That of the run in the folder, else fitted to the images."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ZCA.fit(global_contrast_normalize(images)).save(path)
-    return ZCA.load(path)
+    path = folder / "zca.npz"
+    if path.exists() and (folder / "checkpoint.npz").exists():  # Which says whose it is.
+        return ZCA.load(path)
+    whitening = ZCA.fit(global_contrast_normalize(images))
+    if processes()[0] == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        whitening.save(path)
+    return whitening
 
 
 def evaluate_top1(model: keras.Model, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 250) -> float:
@@ -463,10 +482,13 @@ def _recipe(recipe: str | Recipe, epochs: int | None, spec: Spec) -> Recipe:
             raise ValueError(
                 message(f"Unknown {field}", received=f"{field}={getattr(recipe, field)!r}", allowed=listed(table))
             )
+    defaults = {field.name: field.default for field in fields(Recipe)}
     for field, (least, greatest) in _RANGES.items():
-        if not least <= (value := getattr(recipe, field)) <= greatest:
+        value, whole = getattr(recipe, field), isinstance(defaults[field], int)
+        if not least <= value <= greatest or (whole and not isinstance(value, Integral)):
             allowed = f"{least} or more" if greatest == math.inf else f"{least} to {greatest}"
-            raise ValueError(message(f"Impossible {field}", received=f"{field}={value!r}", allowed=allowed))
+            kind = "a whole number, " if whole else ""
+            raise ValueError(message(f"Impossible {field}", received=f"{field}={value!r}", allowed=f"{kind}{allowed}"))
     if not recipe.phases or any(number < 1 or side < spec.min_side for number, side in recipe.phases):
         raise ValueError(
             message(
@@ -484,16 +506,39 @@ def _recipe(recipe: str | Recipe, epochs: int | None, spec: Spec) -> Recipe:
                 next_step="Use muon_rate=0 for SGD on all variables.",
             )
         )
-    if epochs is None:
-        return recipe
-    if epochs < 1:
-        raise ValueError(message("There must be an epoch", received=f"epochs={epochs!r}", allowed="1 or more"))
-    return recipe.resized(epochs)
+    drops = list(recipe.drops)
+    if recipe.schedule == "steps" and (not drops or drops[0] < 1 or drops != sorted(drops)):
+        raise ValueError(
+            message(
+                "Impossible drops",
+                received=f"drops={recipe.drops!r}",
+                allowed='with schedule="steps" one or more numbers of epochs, 1 or more, in order',
+            )
+        )
+    return recipe if epochs is None else recipe.resized(epochs)
 
 
-def _checked(split: Split, classes: int) -> Split:
-    """Images and their labels, `[N]`; `keras.datasets` has them as `[N, 1]`."""
-    images, labels = split
+def _whole_number(name: str, value: int, least: int) -> int:
+    if not isinstance(value, Integral) or value < least:
+        allowed = f"a whole number, {least} or more"
+        raise ValueError(message(f"Impossible {name}", received=f"{name}={value!r}", allowed=allowed))
+    return int(value)
+
+
+def _checked(data: Sequence[Split], classes: int) -> list[Split]:
+    """The training and the test images with their labels, `[N]`; `keras.datasets` has them as `[N, 1]`."""
+    if [len(split) for split in data] != [2, 2]:
+        raise ValueError(
+            message(
+                "The data are not two splits",
+                received=f"{len(data)} parts of {[len(part) for part in data]}",
+                allowed="(training images, their labels), (test images, their labels)",
+            )
+        )
+    return [_checked_split(np.asarray(images), np.asarray(labels), classes) for images, labels in data]
+
+
+def _checked_split(images: np.ndarray, labels: np.ndarray, classes: int) -> Split:
     if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or len(images) != np.size(labels) or not len(images):
         raise ValueError(
             message(
@@ -553,8 +598,13 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     )
 
 
+def _not_finite(what: str, received: str) -> FloatingPointError:
+    next_step = "Lower the recipe's muon_rate and sgd_rate, and train it in another output_dir."
+    return FloatingPointError(message(f"{what} no longer finite", received=received, next_step=next_step))
+
+
 class _StopAtNaN(keras.callbacks.Callback):
-    """Ends the run in the step in which the loss is no longer finite, before it is saved."""
+    """Ends the run in the step in which the loss is no longer finite."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__()
@@ -563,13 +613,7 @@ class _StopAtNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                message(
-                    f"The loss is no longer finite in step {batch + 1} of epoch {self.epoch}",
-                    received=f"loss={loss}",
-                    next_step="Lower the recipe's muon_rate and sgd_rate, and train it in another output_dir.",
-                )
-            )
+            raise _not_finite(f"In step {batch + 1} of epoch {self.epoch} the loss is", f"loss={loss}")
 
 
 def _train(
@@ -615,18 +659,20 @@ def _train(
         order = np.random.default_rng((seed, epoch)).permutation(len(images))[: steps * recipe.batch_size]
         augment.seed(seed, epoch)
         print(f"Epoch {epoch + 1}/{recipe.epochs}, {sides[epoch]}x{sides[epoch]}, {run['precision']}", flush=True)
-        mirrored = _mirrored(recipe.flip, len(images), seed, epoch)[order]
-        shown = scaled[order]
-        shown[mirrored] = shown[mirrored, :, ::-1]
+        shown = _shown(scaled, order, _mirrored(recipe.flip, len(images), seed, epoch))
         targets = keras.utils.to_categorical(labels[order], net["classes"])
         callbacks = [_StopAtNaN(epoch + 1)]
         logs = model.fit(**batches(shown, targets, recipe.batch_size), callbacks=callbacks).history
         row = {"epoch": epoch + 1, "side": sides[epoch], "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
         history.append(row | {"seconds": round(time.perf_counter() - started, 1)})
+        values = [ops.convert_to_numpy(variable) for variable in variables]
+        if not all(np.isfinite(value).all() for value in values):
+            raise _not_finite(f"After the last step of epoch {epoch + 1} the weights are", f"loss={row['loss']}")
         if processes()[0] == 0:
-            _save(checkpoint, run, variables, history)
+            # The checkpoint is the last: what it counts is in the log.
             _write_log(folder / "log.csv", history)
             _draw_curve(folder / "curve.png", history, run)
+            _save(checkpoint, run, values, history)
     return trunk, history
 
 
@@ -646,10 +692,17 @@ def _mirrored(flip: str, count: int, seed: int, epoch: int) -> np.ndarray:
     return (np.random.default_rng(seed).random(count) < 0.5) ^ bool(epoch % 2)
 
 
-def _save(path: Path, run: dict, variables: Sequence, history: list[dict]) -> None:
-    values = {f"variable_{number}": ops.convert_to_numpy(variable) for number, variable in enumerate(variables)}
+def _shown(images: np.ndarray, order: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """The images in the order of an epoch, some of them mirrored."""
+    shown, mirrored = images[order], mirrored[order]
+    shown[mirrored] = shown[mirrored, :, ::-1]
+    return shown
+
+
+def _save(path: Path, run: dict, values: Sequence[np.ndarray], history: list[dict]) -> None:
+    arrays = {f"variable_{number}": value for number, value in enumerate(values)}
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, state=json.dumps({"run": run, "history": history}), **values)
+        np.savez(file, state=json.dumps({"run": run, "history": history}), **arrays)
 
 
 def _restore(path: Path, run: dict, variables: Sequence) -> list[dict]:
@@ -658,7 +711,8 @@ def _restore(path: Path, run: dict, variables: Sequence) -> list[dict]:
         return []
     with np.load(path) as saved:
         state = json.loads(str(saved["state"]))
-        different = {key: (state["run"].get(key), run[key]) for key in run if state["run"].get(key) != run[key]}
+        there, wanted = ({**one, **one["recipe"], "recipe": None} for one in (state["run"], run))
+        different = {key: (there.get(key), wanted[key]) for key in wanted if there.get(key) != wanted[key]}
         if different:
             raise ValueError(
                 message(
@@ -679,25 +733,26 @@ def _write_log(path: Path, history: list[dict]) -> None:
         writer.writerows(history)
 
 
-def _result(path: Path, run: dict, recipe: Recipe, label: str, model: keras.Model, test: Split, split: str) -> dict:
+def _result(
+    path: Path, run: dict, recipe: Recipe, label: str, model: keras.Model, test: Split, split: str, process: int
+) -> dict:
     """Measures top-1 of a finished run, once: the file that says so is read the next time."""
-    wanted = {"split": split, "test_images": len(test[0])}
+    wanted = {"split": split, "test_images": len(test[0]), **run}
     if path.exists():
         result = json.loads(path.read_text())
         if wanted.items() <= result.items():
             return result
-    backend = keras.backend.backend()
     result = wanted | {
         "top1": round(evaluate_top1(model, *test), 4),
         "params": model.count_params(),
         "cost": recipe.cost(),
         "recipe_name": label,
-        "versions": ", ".join([*(f"{name} {version(name)}" for name in ("keras", backend)), run["precision"]]),
+        "versions": ", ".join([*(f"{name} {version(name)}" for name in ("keras", run["backend"])), run["precision"]]),
         "machine": _machine(),
-        **run,
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    if process == 0:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
