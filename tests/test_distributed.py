@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -69,6 +70,15 @@ def test_two_processes_train_as_one(tmp_path, toy_cifar10):
     for first, second in zip(*logs, strict=True):
         losses = [float(line.split(",")[2]) for line in (first, second)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_example_starts_the_processes_and_ends_with_an_error_of_theirs(tmp_path):
+    script = Path(__file__).parents[1] / "examples/train_distributed.py"
+    command = [sys.executable, str(script), "--processes", "2", "--variant", "all_cnn_large"]
+    ended = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=200, check=False)
+    assert ended.returncode == 1
+    assert "This net is not made for CIFAR images" in ended.stderr
 
 
 def test_other_backends(monkeypatch, toy_cifar10, tmp_path):
