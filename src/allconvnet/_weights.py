@@ -324,6 +324,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="convpool_cnn_a",
+        tag="cifar10_v1",
+        sha256="86b0a332b38f4504884080483d0df123bdfd85c202e64edcbd781f2ade0eac14",
+        size=2535048,
+        params=1254250,
+        top1=92.97,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=1328.0,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
