@@ -68,6 +68,10 @@ def main() -> None:
     photograph = allconvnet.load_image(arguments.photograph, size=None)
     height, width = photograph.shape[:2]
     size = (arguments.height, round(arguments.height * width / height))
+    if min(size) < SIDE:
+        parser.error(
+            f"a window is {SIDE}x{SIDE} pixels, and this photograph would be {size[1]}x{size[0]}: a larger --height"
+        )
     photograph = allconvnet.load_image(photograph, size=size)
     model = allconvnet.AllConvNet(
         arguments.variant, weights=arguments.weights, input_shape=(None, None, 3), dense_prediction=True

@@ -18,6 +18,8 @@ import allconvnet
 
 def read_folders(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images uint8 [N, 32, 32, 3], labels [N], class names: the folders in `folder`, in order."""
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} is no folder.")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     paths = [(path, label) for label, name in enumerate(names) for path in sorted((folder / name).glob("[!.]*"))]
     if len(names) < 2 or not paths:

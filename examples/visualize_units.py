@@ -99,8 +99,11 @@ def main() -> None:
     arguments = parser.parse_args()
     record = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights}")
     load = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}[record.dataset]
-    _, (images, _) = load(arguments.data)
     model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
+    there = [layer.name for layer in model.layers if "relu" in layer.name]
+    if unknown := [layer for layer in arguments.layers if layer not in there]:
+        parser.error(f"{arguments.variant} has no --layers {' '.join(unknown)}; it has {' '.join(there)}")
+    _, (images, _) = load(arguments.data)
     pictures = {
         f"units_{layer}.png": units_picture(model, layer, images, arguments.channels, arguments.count)
         for layer in arguments.layers

@@ -29,6 +29,45 @@ def test_mark_photograph(tmp_path):
     assert cv2.imread(str(tmp_path / "marked.png")).shape == (320, 480, 3)
 
 
+def test_transfer_learning(tmp_path):
+    for name, pixel in (("dark", 40), ("light", 200)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(10):
+            cv2.imwrite(
+                str(tmp_path / "pictures" / name / f"{number}.png"), np.full((40, 32, 3), pixel + number, np.uint8)
+            )
+    lines = run("transfer_learning.py", tmp_path, "pictures", "--epochs", "1")
+    assert any(line.startswith("16 training images, 2 classes; top-1 on the 4 held out") for line in lines)
+    model = allconvnet.AllConvNet("all_cnn_c", weights=tmp_path / "transfer.weights.h5")
+    scores = model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0)
+    ((first, _), _) = allconvnet.decode_predictions(scores, weights=tmp_path / "transfer.weights.h5")[0]
+    assert first in ("dark", "light")
+
+
+def test_errors_of_arguments(tmp_path):
+    cv2.imwrite(str(tmp_path / "narrow.png"), np.zeros((300, 120, 3), np.uint8))
+    for script, arguments, match in [
+        ("mark_photograph.py", ["narrow.png"], "this photograph would be 26x64: a larger --height"),
+        (
+            "visualize_units.py",
+            ["--variant", "model_a", "--layers", "relu6"],
+            "model_a has no --layers relu6; it has relu1",
+        ),
+        ("transfer_learning.py", ["nowhere"], "nowhere is no folder"),
+    ]:
+        command = [sys.executable, str(EXAMPLES / script), *arguments]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode
+        assert match in result.stderr
+
+
+def test_feature_extraction(tmp_path):
+    lines = run("feature_extraction.py", tmp_path, "--output", "features.npy")
+    assert len(lines) == 10
+    assert all(" is most like " in line for line in lines)
+    assert np.load(tmp_path / "features.npy").shape == (10, 192)
+
+
 def test_visualize_units(tmp_path, cifar10):
     lines = run("visualize_units.py", tmp_path, "--layers", "relu3", "--channels", "3", "--count", "2")
     assert lines == ["units_relu3.png", "class_maps.png", "methods.png"]

@@ -331,6 +331,10 @@ def test_receptive_field_errors(net):
     branches = keras.Model(INPUT, layers.Add(name="sum")([INPUT, layers.ReLU()(INPUT)]))
     with pytest.raises(ValueError, match=r"The model branches\. Received: 'sum'"):
         receptive_field(branches, "sum")
+    for first in (AllConvNet(weights=None, include_top=False), layers.ZeroPadding2D(3, name="pad")):
+        model = keras.Sequential([keras.Input((32, 32, 3)), first, layers.Conv2D(4, 1, name="head")])
+        with pytest.raises(ValueError, match=rf"cannot be told. Received: \w+ '{first.name}' on the way"):
+            receptive_field(model, "head")
 
 
 def test_picture_of_gradients():

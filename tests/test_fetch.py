@@ -149,7 +149,7 @@ def test_total_deadline(server, cache, monkeypatch):
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
 def test_bad_time_limit(server, monkeypatch, text):
     monkeypatch.setenv("ALLCONVNET_TIMEOUT", text)
-    with pytest.raises((ValueError, OSError), match=f"Bad time limit. Received: ALLCONVNET_TIMEOUT='{text}'"):
+    with pytest.raises(ValueError, match=f"^Bad time limit. Received: ALLCONVNET_TIMEOUT='{text}'"):
         _download(f"{server.url}/file", SHA256, "x")
 
 

@@ -181,7 +181,9 @@ def test_channels_first_is_refused():
     [
         ({"variant": "resnet"}, r"Unknown variant. Received: variant='resnet'"),
         ({"weights": "imagenet"}, r"no published weights 'imagenet' for 'all_cnn_c'.*Use weights=None"),
-        ({"variant": "all_cnn_large"}, r"weights 'cifar10' for 'all_cnn_large'.*for this net none; in all 'all_cnn_c"),
+        ({"variant": "all_cnn_large"}, r"weights 'cifar10' for 'all_cnn_large'.*for this net none"),
+        ({"weights": "all_cnn_c.cifar10"}, r"Allowed: for this net 'cifar10', 'cifar100', 'cifar10_v1', "),
+        ({"weights": None, "input_shape": 32}, r"cannot take images of this shape. Received: input_shape=32"),
         ({"weights": 3}, r"Unknown weights. Received: weights=3"),
         ({"weights": "http://127.0.0.1/x.weights.h5"}, r"sha256"),
         ({"weights": None, "pooling": "avg"}, r"its own global average. Received: include_top=True, pooling='avg'"),
@@ -213,7 +215,7 @@ def test_round_trip(variant, tmp_path):
     model = AllConvNet(variant, weights=None, classes=4)
     for dtype, tolerance in (("float32", 0), ("float16", 1e-3)):
         path = tmp_path / f"{dtype}.weights.h5"
-        save_weights(model, path, variant=variant, class_names="abcd", dtype=dtype)
+        save_weights(model, path, variant=variant, class_names=[*"abcd"], dtype=dtype)
         for again, weights in zip(AllConvNet(variant, weights=path).get_weights(), model.get_weights(), strict=True):
             np.testing.assert_allclose(again, weights, rtol=tolerance, atol=tolerance)
     assert list(tmp_path.iterdir()) != []
@@ -298,7 +300,7 @@ def test_normalization_travels_with_the_file(tmp_path):
         SPECS["all_conv_keras"], normalization=NORMALIZATION["cifar10"], input_shape=(32, 32, 3), classes=10
     )
     path = tmp_path / "x.weights.h5"
-    save_weights(model, path, variant="all_conv_keras", class_names="abcdefghij", dtype="float32")
+    save_weights(model, path, variant="all_conv_keras", class_names=[*"abcdefghij"], dtype="float32")
     images = pixels()
     np.testing.assert_allclose(run(AllConvNet("all_conv_keras", weights=path), images), run(model, images), atol=1e-5)
 
@@ -310,10 +312,11 @@ def test_normalization_travels_with_the_file(tmp_path):
         ({"dtype": "int8"}, r"Unknown dtype. Received: dtype='int8'"),
         ({"variant": "model_a"}, r"not 'model_a' with 10 class names"),
         ({"class_names": ["cat"]}, r"not 'all_cnn_c' with 1 class names"),
+        ({"class_names": "cat"}, r"A single string is no list. Received: class_names='cat'"),
     ],
 )
 def test_what_cannot_be_saved(change, match, tmp_path):
-    arguments = {"path": tmp_path / "x.weights.h5", "variant": "all_cnn_c", "class_names": "abcdefghij"} | change
+    arguments = {"path": tmp_path / "x.weights.h5", "variant": "all_cnn_c", "class_names": [*"abcdefghij"]} | change
     with pytest.raises(ValueError, match=match):
         save_weights(AllConvNet(weights=None), **arguments)
 
@@ -321,7 +324,22 @@ def test_what_cannot_be_saved(change, match, tmp_path):
 def test_bare_net_cannot_be_saved(tmp_path):
     bare = AllConvNet(weights=None, include_preprocessing=False)
     with pytest.raises(ValueError, match="does not normalise its input"):
-        save_weights(bare, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names="abcdefghij")
+        save_weights(bare, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=[*"abcdefghij"])
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [("convpool_cnn_c", {}), ("all_conv_keras", {}), ("all_cnn_c", {"class_relu": True})],
+)
+def test_net_of_the_same_shapes_is_not_saved_as_another(variant, options, tmp_path):
+    model = AllConvNet("all_cnn_c", weights=None, **options)
+    with pytest.raises(ValueError, match=rf"The model is not '{variant}'.*Conv2D \(3, 3, 3, 96\), stride 1, same"):
+        save_weights(model, tmp_path / "x.weights.h5", variant=variant, class_names=[*"abcdefghij"])
+
+
+def test_integers_of_numpy():
+    model = AllConvNet(weights=None, classes=np.int64(5), input_shape=(np.int64(40), None, 3))
+    assert (model.input_shape, model.output_shape) == ((None, 40, None, 3), (None, 5))
 
 
 def test_saved_model_loads_without_allconvnet(tmp_path):

@@ -104,3 +104,11 @@ def test_configuration_round_trip(value):
 def test_bad_arguments(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+def test_net_without_batch_normalisation_is_refused():
+    """Rescaled, its kernels would compute something else."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
+    with pytest.raises(ValueError, match=r"no batch normalisation follows. Received: the layer 'conv1', with a bias"):
+        ConvMuon().build(model.trainable_variables)
+    ConvMuon(exclude=["conv1"]).build(model.trainable_variables)

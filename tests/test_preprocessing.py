@@ -385,6 +385,7 @@ def test_a_file_says_classes_and_normalization(tmp_path):
         file.attrs["std"] = [50.0, 40.0, 30.0]
     for weights in (path, str(path)):
         assert decode_predictions(np.array([[0.2, 0.8]]), top=1, weights=weights) == [[("dog", 0.8)]]
+        assert decode_predictions(np.array([[0.2, 0.8]]), weights=weights) == [[("dog", 0.8), ("cat", 0.2)]]
         assert preprocess_input(images, weights=weights)[0, 0, 0].tolist() == [2, 2, 2]
     path.write_bytes(b"no HDF5")
     with pytest.raises(ValueError, match=r"This is not an HDF5 file"):
@@ -418,6 +419,8 @@ def test_global_contrast_normalization():
     assert result.mean() == pytest.approx(0, abs=1e-4)
     assert np.linalg.norm(result[0]) == pytest.approx(55, rel=1e-5)
     assert (result[1] == 0).all()
+    with pytest.raises(ValueError, match=r"no batch of images. Received: shape \(\d+, \d+, 3\). Allowed: \[N"):
+        global_contrast_normalize(PICTURE)
 
 
 def test_zca_whitens(tmp_path):

@@ -155,7 +155,7 @@ def _download(url: str, sha256: str, file: str) -> Path:
     """`file` in the cache, downloaded unless it is there with the right hash."""
     import pooch
 
-    folder, shown = _cache(), _public(url)
+    folder, shown, limit = _cache(), _public(url), _time_limit()
     try:
         # pooch logs the URL that it is given. It checks the hash before the file takes its final name.
         found = pooch.retrieve(
@@ -163,7 +163,7 @@ def _download(url: str, sha256: str, file: str) -> Path:
             f"sha256:{sha256}",
             fname=file,
             path=folder,
-            downloader=lambda _, output, __: _stream(url, Path(output)),
+            downloader=lambda _, output, __: _stream(url, Path(output), limit),
         )
     except _DownloadError:
         raise
@@ -187,12 +187,11 @@ def _download(url: str, sha256: str, file: str) -> Path:
     return Path(found)
 
 
-def _stream(url: str, output: Path) -> None:
-    """Writes what `url` serves to `output`, in up to three tries and one deadline for them all."""
+def _stream(url: str, output: Path, limit: float) -> None:
+    """Writes what `url` serves to `output`, in up to three tries and `limit` seconds for them all."""
     import requests
     import urllib3
 
-    limit = _time_limit()
     deadline = time.monotonic() + limit
     shown = _public(url)
     for number in range(1, _TRIES + 1):

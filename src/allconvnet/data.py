@@ -161,7 +161,8 @@ def _read_batch(wanted: _DataSet, path: Path, name: str, opener: Callable[[str],
                 f"{wanted.title} is not there",
                 received=f"{str(path)!r}, without {name!r}",
                 allowed=f"the folder {wanted.folder!r} of {wanted.title}'s Python version, or its archive",
-                next_step=f"Set ALLCONVNET_{wanted.title.replace('-', '')} to the folder, or unset it to download it.",
+                next_step=f"Pass that, or set ALLCONVNET_{wanted.title.replace('-', '')} to it; without either it is "
+                "downloaded.",
             )
         ) from None
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:

@@ -155,6 +155,14 @@ def class_activation_map(
     return maps[..., chosen].astype("float32")
 
 
+# Neither elementwise nor with a kernel of their own.
+_NOT_A_WINDOW = (
+    keras.Model,
+    *(keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute),
+    *(keras.layers.ZeroPadding2D, keras.layers.Cropping2D, keras.layers.UpSampling2D, keras.layers.Resizing),
+)
+
+
 def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
     """The window of the image that a unit of a feature map sees.
 
@@ -168,7 +176,7 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
         depends on the side of the images: that of the model; where it is None, an even one.
 
     Raises:
-        ValueError: no such layer, a layer that sees the whole image, or the model branches.
+        ValueError: no such layer, a layer that sees the whole image, a model inside the model, or the model branches.
         TypeError: the model is not functional.
 
     Example:
@@ -186,6 +194,14 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
                 message("This layer sees the whole image", received=f"layer={layer!r}", allowed="a layer with a map")
             )
         kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))
+        if isinstance(operation, _NOT_A_WINDOW):
+            raise ValueError(
+                message(
+                    "What this layer sees cannot be told",
+                    received=f"{type(operation).__name__} {operation.name!r} on the way to it",
+                    allowed="convolutions, poolings and elementwise layers, of one model",
+                )
+            )
         if kernel is None:
             continue
         kernel, step = kernel[0], operation.strides[0]

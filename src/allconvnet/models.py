@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import h5py
@@ -55,11 +56,12 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         weights: a published tag ("cifar10" means the newest version, "cifar10_v1" exactly that), None for fresh
             weights, a path, or a URL that ends in `#sha256=` and 64 hexadecimal digits. A file written by
             `save_weights` must be of the same variant; a Keras file without these attributes (`.weights.h5`, or
-            `.h5`/`.hdf5` of Keras 1 and 2) is taken for the variant you name, every shape checked.
+            `.h5`/`.hdf5` of Keras 1 and 2) is taken for the variant you name, every shape checked (nets that differ in
+            strides or pooling alone have the same); its normalisation it does not say, and gets the variant's.
         include_top: whether the class convolution and the global average are there; without them the model returns
             the last feature map, or what `pooling` makes of it.
         classes: number of classes; None means that of the weights, else of the variant. Another number than the
-            weights' gives a fresh class convolution on the pretrained body.
+            weights' gives a fresh class convolution on the pretrained body; the same number keeps theirs.
         input_shape: `(height, width, channels)`; None means the size the net was designed for. Height and width may
             be None (any size); one channel is repeated to three inside the model.
         pooling: None, "avg" or "max": global pooling of the feature map, only with `include_top=False`.
@@ -100,7 +102,7 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         spec,
         normalization=(mean, std) if include_preprocessing else None,
         input_shape=input_shape,
-        classes=classes if include_top else None,
+        classes=int(classes) if include_top else None,
         classifier_activation=classifier_activation,
         class_relu=class_relu,
         pooling=pooling,
@@ -116,11 +118,11 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
 def _check_input_shape(spec: Spec, variant: str, input_shape, smallest: int) -> tuple[int | None, int | None, int]:
     if input_shape is None:
         return spec.side, spec.side, 3
-    shape = tuple(input_shape)
+    shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
     if (
         len(shape) != 3
         or shape[2] not in (1, 3)
-        or not all(side is None or (isinstance(side, int) and side >= smallest) for side in shape[:2])
+        or not all(side is None or (isinstance(side, Integral) and side >= smallest) for side in shape[:2])
     ):
         raise ValueError(
             message(
@@ -129,7 +131,7 @@ def _check_input_shape(spec: Spec, variant: str, input_shape, smallest: int) -> 
                 allowed=f"(height, width, channels) with sides of at least {smallest} or None, and 3 channels or 1",
             )
         )
-    return shape
+    return tuple(side and int(side) for side in shape)
 
 
 def _check_arguments(include_top: bool, classes: int | None, pooling: str | None, dense_prediction: bool) -> None:
@@ -151,7 +153,7 @@ def _check_arguments(include_top: bool, classes: int | None, pooling: str | None
                 next_step="include_top=False gives the feature map of an image of any size.",
             )
         )
-    if classes is not None and (not isinstance(classes, int) or classes < 1):
+    if classes is not None and (not isinstance(classes, Integral) or classes < 1):
         raise ValueError(
             message("There must be a class", received=f"classes={classes!r}", allowed="1 or more, or None")
         )
@@ -355,13 +357,14 @@ def _resolve(variant: str, weights: str | os.PathLike[str]) -> Path:
     try:
         record = weights_info(f"{variant}.{weights}")
     except ValueError:
-        there = listed(list_weights(variant)) if list_weights(variant) else "none"
+        tags = [name.partition(".")[2] for name in list_weights(variant)]
         raise ValueError(
             message(
                 f"There are no published weights {weights!r} for {variant!r}",
                 received=f"weights={weights!r}",
-                allowed=f"for this net {there}; in all {listed(list_weights())}",
-                next_step="Use weights=None for fresh weights, or a path (.h5) or URL of your own.",
+                allowed=f"for this net {listed(dict.fromkeys([*(tag.partition('_')[0] for tag in tags), *tags]))}",
+                next_step="Use weights=None for fresh weights, or a path (.h5) or URL of your own. "
+                "list_weights() names those of all nets.",
             )
         ) from None
     return fetch_weights(record.name)
@@ -407,6 +410,27 @@ def _kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
     return shapes
 
 
+def _steps(spec: Spec, classes: int) -> list[str]:
+    """What the layers of a net compute, as `_step_of` says it of each; shapes alone do not tell all nets apart."""
+    steps, shapes = [], iter(_kernel_shapes(spec, classes))
+    for row in (*spec.layers, Conv(classes, 1, padding="valid", activation=None)):
+        if isinstance(row, Conv):
+            steps.append(f"Conv2D {next(shapes)}, stride {row.stride}, {row.padding}")
+            steps += {"relu": ["ReLU"], "leaky_relu": ["LeakyReLU"], None: []}[row.activation]
+        elif isinstance(row, MaxPool):
+            steps.append(f"MaxPooling2D {row.kernel}x{row.kernel}, stride {row.stride}, {row.padding}")
+    return steps
+
+
+def _step_of(layer: layers.Layer) -> str | None:
+    name = type(layer).__name__
+    if isinstance(layer, layers.Conv2D):
+        return f"{name} {tuple(layer.kernel.shape)}, stride {layer.strides[0]}, {layer.padding}"
+    if isinstance(layer, layers.MaxPooling2D):
+        return f"{name} {layer.pool_size[0]}x{layer.pool_size[1]}, stride {layer.strides[0]}, {layer.padding}"
+    return name if isinstance(layer, (layers.ReLU, layers.LeakyReLU)) else None
+
+
 def _current(file: h5py.File) -> list[tuple[np.ndarray, np.ndarray]]:
     """Keras 3: `layers/conv2d`, `layers/conv2d_1`, ..., each with `vars/0` and `vars/1`."""
     pairs = []
@@ -447,7 +471,7 @@ def save_weights(
     constants and the class names. The file is whole or not there.
 
     Args:
-        model: from `AllConvNet`, with its top and its preprocessing.
+        model: from `AllConvNet`, with its top and its preprocessing, without `class_relu`.
         path: of the file, ending in `.weights.h5`.
         variant: the net that `model` is.
         class_names: one name for each class, in the order of the logits.
@@ -465,15 +489,22 @@ def save_weights(
         raise ValueError(message("Unknown file type", received=f"path={str(path)!r}", allowed="'....weights.h5'"))
     if dtype not in ("float16", "float32"):
         raise ValueError(message("Unknown dtype", received=f"dtype={dtype!r}", allowed="'float16' or 'float32'"))
+    if isinstance(class_names, str):
+        allowed = "a list of names"
+        raise ValueError(
+            message("A single string is no list", received=f"class_names={class_names!r}", allowed=allowed)
+        )
     convolutions = _convolutions(model)
-    shapes = [tuple(layer.kernel.shape) for layer in convolutions]
-    expected = _kernel_shapes(get_spec(variant), len(class_names))
-    if shapes != expected:
+    received = [step for layer in model.layers if (step := _step_of(layer))]
+    expected = _steps(get_spec(variant), len(class_names))
+    if received != expected:
         raise ValueError(
             message(
                 f"The model is not {variant!r} with {len(class_names)} class names",
-                received=f"kernels {shapes}",
-                allowed=f"kernels {expected}",
+                received=f"{received}",
+                allowed=f"{expected}",
+                next_step="Pass the net that AllConvNet returned itself, not a model that holds it, and its variant; "
+                "class_relu cannot be saved.",
             )
         )
     normalization = [layer for layer in model.layers if layer.name == "normalization"]

@@ -64,8 +64,8 @@ class ConvMuon(keras.optimizers.Optimizer):
 
     A convolution kernel is seen as a matrix `[out, in * height * width]`. Its Nesterov momentum is brought close to an
     orthogonal matrix by three Newton-Schulz steps, and the kernel is rescaled to Frobenius norm `sqrt(out)` before
-    each step: batch normalisation follows every such convolution, so its scale is free. `keras.optimizers.Muon`
-    treats 2-D variables only.
+    each step: batch normalisation must follow every such convolution, so that its scale is free. (The nets of
+    `AllConvNet` have none: fine-tune them with another optimizer.) `keras.optimizers.Muon` treats 2-D variables only.
 
     Args:
         learning_rate: float or schedule, the rate of the orthogonalised updates.
@@ -76,7 +76,8 @@ class ConvMuon(keras.optimizers.Optimizer):
         exclude: names of layers whose kernel SGD treats.
 
     Raises:
-        ValueError: a number is out of its range, or `exclude` is a single string.
+        ValueError: a number is out of its range, `exclude` is a single string, or a convolution that is not excluded
+            has a bias, which batch normalisation would make needless.
 
     Example:
         >>> import allconvnet, keras
@@ -115,11 +116,24 @@ class ConvMuon(keras.optimizers.Optimizer):
     def build(self, variables) -> None:
         if self.built:
             return
+        paths = {variable.path for variable in variables}
+        for variable in variables:
+            path, _, name = variable.path.rpartition("/")
+            if name == "kernel" and self._orthogonalises(variable) and f"{path}/bias" in paths:
+                raise ValueError(
+                    message(
+                        "Muon would rescale a convolution that no batch normalisation follows",
+                        received=f"the layer {path.rpartition('/')[2]!r}, with a bias",
+                        allowed="convolutions without a bias, before batch normalisation",
+                        next_step="Name the layer in exclude, or use another optimizer.",
+                    )
+                )
         super().build(variables)
         self.buffers = [self.add_variable_from_reference(variable, name="momentum") for variable in variables]
-        self._orthogonalised = [
-            len(variable.shape) == 4 and not set(self.exclude) & set(variable.path.split("/")) for variable in variables
-        ]
+        self._orthogonalised = [self._orthogonalises(variable) for variable in variables]
+
+    def _orthogonalises(self, variable) -> bool:
+        return len(variable.shape) == 4 and not set(self.exclude) & set(variable.path.split("/"))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         rate = ops.cast(learning_rate, variable.dtype)

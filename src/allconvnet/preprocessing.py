@@ -283,7 +283,7 @@ def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifa
 
 def decode_predictions(
     predictions: np.ndarray,
-    top: int = 3,
+    top: int | None = None,
     *,
     weights: str | os.PathLike[str] = "cifar10",
     class_names: Sequence[str] | None = None,
@@ -292,7 +292,7 @@ def decode_predictions(
 
     Args:
         predictions: `[N, classes]`, as the model returns them.
-        top: how many classes of each image.
+        top: how many classes of each image; None means 3, or all where there are fewer.
         weights: whose class names are used: a tag, or a path or URL as `AllConvNet` takes it.
         class_names: your own names, one for each column, instead.
 
@@ -322,6 +322,7 @@ def decode_predictions(
         )
     if not np.isfinite(scores).all():
         raise ValueError(message("The predictions are not finite", received="NaN or infinite scores"))
+    top = min(3, len(names)) if top is None else top
     if not 1 <= top <= len(names):
         raise ValueError(
             message("There are not so many classes", received=f"top={top!r}", allowed=f"1 to {len(names)}")
@@ -381,6 +382,9 @@ def global_contrast_normalize(images: np.ndarray, scale: float = 55.0, min_divis
         55.0
     """
     images = np.asarray(images)
+    if images.ndim != 4:
+        allowed = "[N, height, width, channels]; one image is image[None]"
+        raise ValueError(message("This is no batch of images", received=f"shape {images.shape}", allowed=allowed))
     _check_pixels(images)
     flat = images.reshape(len(images), -1).astype("float64")
     flat -= flat.mean(axis=1, keepdims=True)
