@@ -341,6 +341,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="convpool_cnn_b",
+        tag="cifar10_v1",
+        sha256="c6c61b87ade4417caddc61ac1fde79717c9906f547621ee745c835d2142d5748",
+        size=2633616,
+        params=1300618,
+        top1=93.59,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=1708.4,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
