@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from numbers import Integral
 
 
 def listed(names: Iterable[object]) -> str:
@@ -19,3 +21,11 @@ def message(wrong: str, *, received: object, allowed: str = "", next_step: str =
     if next_step:
         parts.append(next_step)
     return " ".join(parts)
+
+
+def check_number(name: str, value: float, least: float, greatest: float = math.inf, *, whole: bool = False) -> None:
+    """Raises ValueError for a number out of its range, or for none that is whole where it must be."""
+    if not least <= value <= greatest or (whole and not isinstance(value, Integral)):
+        allowed = f"{least} or more" if greatest == math.inf else f"{least} to {greatest}"
+        kind = "a whole number, " if whole else ""
+        raise ValueError(message(f"Impossible {name}", received=f"{name}={value!r}", allowed=f"{kind}{allowed}"))

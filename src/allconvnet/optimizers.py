@@ -8,16 +8,9 @@ from collections.abc import Iterable
 import keras
 from keras import ops
 
-from allconvnet._errors import message
+from allconvnet._errors import check_number, message
 
 __all__ = ["ConvMuon", "LinearWarmupDecay"]
-
-
-def _check(name: str, value: float, least: float, greatest: float) -> None:
-    if not least <= value <= greatest:
-        allowed = f"{least} or more" if greatest == math.inf else f"{least} to {greatest}"
-        raise ValueError(message(f"Impossible {name}", received=f"{name}={value!r}", allowed=allowed))
-
 
 # Newton-Schulz coefficients of Keller Jordan's Muon.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -42,8 +35,8 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak: float, total_steps: int, warmup: float) -> None:
-        _check("total_steps", total_steps, 1, math.inf)
-        _check("warmup", warmup, 0, 1)
+        check_number("total_steps", total_steps, 1)
+        check_number("warmup", warmup, 0, 1)
         self.peak = peak
         self.total_steps = total_steps
         self.warmup = warmup
@@ -99,10 +92,10 @@ class ConvMuon(keras.optimizers.Optimizer):
         name: str = "conv_muon",
         **kwargs,
     ) -> None:
-        _check("momentum", momentum, 0, 1)
-        _check("sgd_ratio", sgd_ratio, 0, math.inf)
-        _check("sgd_momentum", sgd_momentum, 0, 1)
-        _check("l2", l2, 0, math.inf)
+        check_number("momentum", momentum, 0, 1)
+        check_number("sgd_ratio", sgd_ratio, 0)
+        check_number("sgd_momentum", sgd_momentum, 0, 1)
+        check_number("l2", l2, 0)
         if isinstance(exclude, str):
             allowed = "names of layers, as in ('class_conv',)"
             raise ValueError(message("exclude is a single string", received=f"exclude={exclude!r}", allowed=allowed))

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
-from numbers import Integral
 from pathlib import Path
 
 import cv2
@@ -23,7 +22,7 @@ from keras.optimizers import schedules
 
 from allconvnet import models
 from allconvnet._backend import batches, processes, undistributed, wait_for_others, whole
-from allconvnet._errors import listed, message
+from allconvnet._errors import check_number, listed, message
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, Spec, get_spec
 from allconvnet._weights import class_names
@@ -370,8 +369,13 @@ def _fit(
     if precision not in ("auto", *_PRECISIONS):
         allowed = listed(("auto", *_PRECISIONS))
         raise ValueError(message("Unknown precision", received=f"precision={precision!r}", allowed=allowed))
-    epochs = None if epochs is None else _whole_number("epochs", epochs, 1)
-    seed, held_out = _whole_number("seed", seed, 0), _whole_number("held_out", held_out, 0)
+    for name, value, least in (
+        ("epochs", 1 if epochs is None else epochs, 1),
+        ("seed", seed, 0),
+        ("held_out", held_out, 0),
+    ):
+        check_number(name, value, least, whole=True)
+    epochs, seed, held_out = epochs and int(epochs), int(seed), int(held_out)
     process, _ = processes()
     classes = class_names(dataset)
     label = recipe if isinstance(recipe, str) else "custom"
@@ -484,11 +488,7 @@ def _recipe(recipe: str | Recipe, epochs: int | None, spec: Spec) -> Recipe:
             )
     defaults = {field.name: field.default for field in fields(Recipe)}
     for field, (least, greatest) in _RANGES.items():
-        value, whole = getattr(recipe, field), isinstance(defaults[field], int)
-        if not least <= value <= greatest or (whole and not isinstance(value, Integral)):
-            allowed = f"{least} or more" if greatest == math.inf else f"{least} to {greatest}"
-            kind = "a whole number, " if whole else ""
-            raise ValueError(message(f"Impossible {field}", received=f"{field}={value!r}", allowed=f"{kind}{allowed}"))
+        check_number(field, getattr(recipe, field), least, greatest, whole=isinstance(defaults[field], int))
     if not recipe.phases or any(number < 1 or side < spec.min_side for number, side in recipe.phases):
         raise ValueError(
             message(
@@ -516,13 +516,6 @@ def _recipe(recipe: str | Recipe, epochs: int | None, spec: Spec) -> Recipe:
             )
         )
     return recipe if epochs is None else recipe.resized(epochs)
-
-
-def _whole_number(name: str, value: int, least: int) -> int:
-    if not isinstance(value, Integral) or value < least:
-        allowed = f"a whole number, {least} or more"
-        raise ValueError(message(f"Impossible {name}", received=f"{name}={value!r}", allowed=allowed))
-    return int(value)
 
 
 def _checked(data: Sequence[Split], classes: int) -> list[Split]:
