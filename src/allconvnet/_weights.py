@@ -358,6 +358,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="convpool_cnn_c",
+        tag="cifar10_v1",
+        sha256="e720b4eddac0d63c96caddb1692f117545c8739729bd8e173166a29eb234338e",
+        size=2771856,
+        params=1369738,
+        top1=94.04,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="best",
+        epochs=22,
+        cost=14.5,
+        seconds=1695.6,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
