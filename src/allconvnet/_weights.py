@@ -375,6 +375,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="all_cnn_c",
+        tag="cifar10_v4",
+        sha256="f4253c49684bbaa39ad0d4505c5badd29c1b5d2b3707fbc2faf3f11e9d04f8a4",
+        size=2771856,
+        params=1369738,
+        top1=94.79,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="long",
+        epochs=80,
+        cost=57.3125,
+        seconds=5285.1,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
