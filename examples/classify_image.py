@@ -57,6 +57,8 @@ def main() -> None:
     parser.add_argument("--fit", default="crop", choices=["crop", "resize"], help="how a picture becomes square")
     parser.add_argument("--output", type=Path, default=Path("contact_sheet.png"), help="default: %(default)s")
     arguments = parser.parse_args()
+    if not cv2.haveImageWriter(str(arguments.output)):
+        parser.error(f"--output {arguments.output} has no ending that OpenCV writes, as .png and .jpg")
     paths = find_pictures(arguments.paths)
     if not paths:
         sys.exit(f"No pictures ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, arguments.paths))}.")

@@ -65,6 +65,8 @@ def main() -> None:
     parser.add_argument("--weights", default="cifar10", help="a published tag (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("marked.png"), help="default: %(default)s")
     arguments = parser.parse_args()
+    if not cv2.haveImageWriter(str(arguments.output)):
+        parser.error(f"--output {arguments.output} has no ending that OpenCV writes, as .png and .jpg")
     photograph = allconvnet.load_image(arguments.photograph, size=None)
     height, width = photograph.shape[:2]
     size = (arguments.height, round(arguments.height * width / height))

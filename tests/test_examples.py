@@ -1,5 +1,6 @@
 """The example scripts, run as a user runs them."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,25 @@ def test_mark_photograph(tmp_path):
     assert cv2.imread(str(tmp_path / "marked.png")).shape == (320, 480, 3)
 
 
+def test_train_and_evaluate(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        batch = {b"data": random.integers(0, 256, (60, 3072), "uint8"), b"labels": list(range(10)) * 6}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    arguments = ["--recipe", "fast", "--variant", "model_a", "--epochs", "1", "--held-out", "20", "--data", str(folder)]
+    lines = run("train_cifar10.py", tmp_path, *arguments)
+    weights = Path("model_a-cifar10-fast-seed0-epochs1-heldout20/model_a.weights.h5")
+    images, labels = allconvnet.load_cifar10(folder)[0]
+    model = allconvnet.AllConvNet("model_a", weights=tmp_path / weights)
+    top1 = allconvnet.evaluate_top1(model, images[-20:], labels[-20:])
+    assert lines[-1] == f"top-1 on 20 held out images: {top1:.2f} %; weights: {weights}"
+    lines = run("evaluate_cifar10.py", tmp_path, "model_a.cifar10_v1", "--data", str(folder))
+    top1 = allconvnet.evaluate_top1(allconvnet.AllConvNet("model_a"), *allconvnet.load_cifar10(folder)[1])
+    assert lines[0] == f"model_a.cifar10_v1: top-1 {top1:.2f} % on 60 images; published 90.89 %"
+
+
 def test_transfer_learning(tmp_path):
     for name, pixel in (("dark", 40), ("light", 200)):
         (tmp_path / "pictures" / name).mkdir(parents=True)
@@ -54,6 +74,8 @@ def test_errors_of_arguments(tmp_path):
             "model_a has no --layers relu6; it has relu1",
         ),
         ("transfer_learning.py", ["nowhere"], "nowhere is no folder"),
+        ("classify_image.py", ["--output", "sheet"], "--output sheet has no ending that OpenCV writes, as .png"),
+        ("mark_photograph.py", ["--output", "marked.txt"], "--output marked.txt has no ending that OpenCV writes"),
     ]:
         command = [sys.executable, str(EXAMPLES / script), *arguments]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
