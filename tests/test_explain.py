@@ -244,6 +244,7 @@ def test_unknown_layer():
         (with_relu(Block()), {}, r"may hide a ReLU\. Received: Block"),
         (keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3)]), {}, r"no ReLU that can be seen"),
         (with_relu(), {"method": "guide"}, r"Unknown method\. Received: method='guide'\. Allowed: 'guided'"),
+        (with_relu(), {"batch_size": 0}, r"Impossible batch_size\. Received: batch_size=0\. Allowed: a whole"),
         (with_relu(), {"target": 4}, r"target=4\. Allowed: a class or channel 0 to 3, a tuple .* within \(6, 6, 4\)"),
         (with_relu(), {"target": (6, 0, 0)}, r"target=\(6, 0, 0\)"),
         (with_relu(), {"target": (1, 2)}, r"target=\(1, 2\)"),
@@ -303,11 +304,60 @@ def test_class_map_without_average():
         class_activation_map(with_relu(layers.Flatten()), IMAGES)
 
 
-@pytest.mark.parametrize("variant", ["all_cnn_c", "model_a", "strided_cnn_b", "all_cnn_b_imagenet"])
-def test_receptive_field_is_where_the_gradient_is(variant):
-    model = AllConvNet(variant, weights=None, include_top=False)
-    side = model.input_shape[1]
-    image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3))
+def test_layers_that_another_model_called_first(net, pictures):
+    """A net for larger images, made of the layers of one for 32x32 pixels."""
+    images = keras.Input((48, 48, 3))
+    x = images
+    for layer in net.layers[1:]:
+        x = layer(x)
+    larger = keras.Model(images, x)
+    pictures = np.pad(pictures[:2], ((0, 0), (8, 8), (8, 8), (0, 0)))
+    direct = AllConvNet("all_cnn_c", input_shape=(48, 48, 3))
+    for layer in (None, "relu6"):
+        expected = guided_backprop(direct, pictures, layer=layer)
+        np.testing.assert_allclose(guided_backprop(larger, pictures, layer=layer), expected, atol=1e-6)
+    expected = class_activation_map(direct, pictures)
+    np.testing.assert_allclose(class_activation_map(larger, pictures), expected, atol=1e-5)
+    assert receptive_field(larger, "conv6") == receptive_field(direct, "conv6")
+
+
+def test_softmax_of_two_models():
+    hidden, softmax = layers.Dense(6, activation="relu")(keras.Input((8,))), layers.Softmax()
+    inputs = hidden._keras_history.operation.input
+    logits = [layers.Dense(3)(hidden) for _ in range(2)]
+    models = [keras.Model(inputs, softmax(tensor)) for tensor in logits]
+    for model, tensor in zip(models, logits, strict=True):
+        expected = guided_backprop(keras.Model(inputs, tensor), np.ones((1, 8)), 1)
+        assert np.array_equal(guided_backprop(model, np.ones((1, 8)), 1), expected)
+
+
+def test_layer_called_twice():
+    relu = layers.ReLU(name="relu")
+    first = relu(layers.Conv2D(2, 3)(INPUT))
+    model = keras.Model(INPUT, layers.Conv2D(2, 3, name="last")(relu(layers.Conv2D(2, 3)(first))))
+    assert receptive_field(model, "last") == (7, 1, 0)
+    with pytest.raises(ValueError, match=r"several outputs in the model\. Received: layer='relu' with 2 outputs"):
+        guided_backprop(model, IMAGES, layer="relu")
+
+
+def test_activation_above_the_layer():
+    head = layers.Dense(2, activation="tanh")(layers.Flatten()(layers.Conv2D(4, 3, activation="relu", name="c")(INPUT)))
+    assert guided_backprop(keras.Model(INPUT, head), IMAGES, 0, "c").shape == IMAGES.shape
+
+
+@pytest.mark.parametrize(
+    ("variant", "arguments"),
+    [
+        ("all_cnn_c", {}),
+        ("all_cnn_c", {"input_shape": (32, 32, 1)}),
+        ("all_cnn_c", {"input_shape": (34, 34, 3), "include_top": True, "dense_prediction": True}),
+        *((variant, {}) for variant in ("model_a", "strided_cnn_b", "all_cnn_b_imagenet")),
+    ],
+)
+def test_receptive_field_is_where_the_gradient_is(variant, arguments):
+    model = AllConvNet(variant, weights=None, **{"include_top": False} | arguments)
+    side = model.input_shape[1] // 4 * 4  # The dense net cuts off the rest.
+    image = np.random.default_rng(0).integers(0, 256, (1, *model.input_shape[1:]))
     names = [layer.name for layer in model.layers if layer.name.startswith(("conv", "pool"))]
     for name in names[:: len(names) // 3]:
         rows = model.get_layer(name).output.shape[1]
@@ -331,10 +381,17 @@ def test_receptive_field_errors(net):
     branches = keras.Model(INPUT, layers.Add(name="sum")([INPUT, layers.ReLU()(INPUT)]))
     with pytest.raises(ValueError, match=r"The model branches\. Received: 'sum'"):
         receptive_field(branches, "sum")
-    for first in (AllConvNet(weights=None, include_top=False), layers.ZeroPadding2D(3, name="pad")):
+    inner = AllConvNet(weights=None, include_top=False)
+    transposed, last = layers.Conv2DTranspose(3, 3, 2), layers.Conv2D(3, 3, data_format="channels_first")
+    for first in (inner, layers.ZeroPadding2D(3), layers.CenterCrop(8, 8), transposed, last):
         model = keras.Sequential([keras.Input((32, 32, 3)), first, layers.Conv2D(4, 1, name="head")])
         with pytest.raises(ValueError, match=rf"cannot be told. Received: \w+ '{first.name}' on the way"):
             receptive_field(model, "head")
+    differ = r"Rows and columns .* \(3, 1, 0\) and \(5, 1, 0\) in 'wide'"
+    with pytest.raises(ValueError, match=differ):
+        receptive_field(keras.Model(INPUT, layers.Conv2D(4, (3, 5), name="wide")(INPUT)), "wide")
+    with pytest.raises(ValueError, match=r"\(7, 2, -3\) and \(7, 2, -2\) in 'conv3'"):
+        receptive_field(AllConvNet(weights=None, input_shape=(33, 64, 3)), "conv3")
 
 
 def test_picture_of_gradients():

@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from allconvnet._backend import vjp, whole
-from allconvnet._errors import listed, message
+from allconvnet._errors import check_number, listed, message
+from allconvnet.models import _CropToMultiple
 
 __all__ = ["class_activation_map", "guided_backprop", "receptive_field", "to_picture"]
 
@@ -72,8 +73,8 @@ def guided_backprop(
         float32, the shape of `images`: the unit's change per unit of pixel value under that rule.
 
     Raises:
-        ValueError: an argument is not one of those above, or the model has an activation that the rule does not cover
-            (LeakyReLU and others; `method="gradient"` takes them all) or no ReLU at all.
+        ValueError: an argument is not one of those above, the model has no ReLU at all, or on the way to the unit is an
+            activation that the rule does not cover (LeakyReLU and others; `method="gradient"` takes them all).
         TypeError: the model is not functional.
 
     Example:
@@ -85,12 +86,12 @@ def guided_backprop(
     """
     if method not in _METHODS:
         raise ValueError(message("Unknown method", received=f"method={method!r}", allowed=listed(_METHODS)))
-    images = _check_images(model, images)
+    images = _check_images(model, images, batch_size)
     relu = _METHODS[method]
-    if relu:
-        _check_activations(model)
     last = None if layer else _last_activation(model)
     graph = keras.Model(model.inputs, _tensor(model, layer) if layer else _logits(model))
+    if relu:
+        _check_activations(model, graph)
     gradients = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
@@ -120,8 +121,8 @@ def class_activation_map(
         batch_size: images at a time; does not change the result.
 
     Returns:
-        float32 `[N, rows, columns, classes]`, as it is: the mean over rows and columns is the logit. For a picture,
-        `to_picture` lays it over the image.
+        float32 `[N, rows, columns, classes]`, as it is: the mean over rows and columns is the logit.
+        `to_picture(maps[..., 0], images=images)` lays the maps of the first class over uint8 images.
 
     Raises:
         ValueError: the model does not end so, there is no such class, or the images do not fit.
@@ -133,7 +134,7 @@ def class_activation_map(
         >>> allconvnet.class_activation_map(model, np.zeros((2, 32, 32, 3), "uint8"), classes=[3, 5]).shape
         (2, 6, 6, 2)
     """
-    images = _check_images(model, images)
+    images = _check_images(model, images, batch_size)
     logits = _logits(model)
     average = logits._keras_history.operation
     if not isinstance(average, keras.layers.GlobalAveragePooling2D):
@@ -150,16 +151,20 @@ def class_activation_map(
         raise ValueError(
             message("There is no such class", received=f"classes={classes!r}", allowed=f"0 to {count - 1}")
         )
-    graph = keras.Model(model.inputs, average.input)
+    graph = keras.Model(model.inputs, _node(logits).input_tensors[0])
     maps = graph.predict(**whole(images, batch_size), verbose=0)
     return maps[..., chosen].astype("float32")
 
 
-# Neither elementwise nor with a kernel of their own.
-_NOT_A_WINDOW = (
-    keras.Model,
-    *(keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute),
-    *(keras.layers.ZeroPadding2D, keras.layers.Cropping2D, keras.layers.UpSampling2D, keras.layers.Resizing),
+_WINDOWS = (
+    *(keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D),
+    *(keras.layers.MaxPooling2D, keras.layers.AveragePooling2D),
+)
+# A unit of these sees the pixel at its own place; so does one of any activation.
+_ELEMENTWISE = (
+    *(keras.layers.BatchNormalization, keras.layers.Normalization, keras.layers.Rescaling),
+    *(keras.layers.Dropout, keras.layers.SpatialDropout2D, keras.layers.GaussianDropout, keras.layers.GaussianNoise),
+    *(keras.layers.Activation, _CropToMultiple),
 )
 
 
@@ -168,7 +173,7 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
 
     Args:
         model: a functional `keras.Model`, a single chain of layers up to `layer`.
-        layer: name of a convolution, a pooling or an elementwise layer.
+        layer: name of a convolution, a pooling, a normalisation, a dropout or an activation.
 
     Returns:
         `(side, stride, offset)` in pixels: unit (row, column) sees rows `offset + stride * row` to that plus `side`,
@@ -176,7 +181,8 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
         depends on the side of the images: that of the model; where it is None, an even one.
 
     Raises:
-        ValueError: no such layer, a layer that sees the whole image, a model inside the model, or the model branches.
+        ValueError: no such layer, one that sees the whole image, a layer of another kind on the way to it, a model
+            that branches, or rows and columns that differ (in a kernel, or as "same" padding falls).
         TypeError: the model is not functional.
 
     Example:
@@ -185,32 +191,54 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
         (7, 2, -2)
     """
     _check_functional(model)
-    side, stride, offset = 1, 1, 0
-    operations = _chain(model, _tensor(model, layer))
-    size = model.inputs[0].shape[1] or 1 << 10
-    for operation in operations:
+    chain = _chain(_tensor(model, layer))
+    for operation, _ in chain:
         if isinstance(operation, (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)):
             raise ValueError(
                 message("This layer sees the whole image", received=f"layer={layer!r}", allowed="a layer with a map")
             )
-        kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))
-        if isinstance(operation, _NOT_A_WINDOW):
+        if not _is_local(operation):
             raise ValueError(
                 message(
                     "What this layer sees cannot be told",
                     received=f"{type(operation).__name__} {operation.name!r} on the way to it",
-                    allowed="convolutions, poolings and elementwise layers, of one model",
+                    allowed="convolutions, poolings, normalisations, dropout, activations; one model; channels last",
                 )
             )
-        if kernel is None:
+    rows, columns = (_window(chain, axis) for axis in (0, 1))
+    if rows != columns:
+        raise ValueError(
+            message(
+                "Rows and columns of this window differ",
+                received=f"(side, stride, offset) {rows} and {columns} in {layer!r}",
+                allowed="square kernels and strides; where padding is same, a model for square images",
+            )
+        )
+    return rows
+
+
+def _is_local(operation) -> bool:
+    if isinstance(operation, keras.layers.Concatenate):  # Of one tensor, as `_chain` allows: gray as red, green, blue.
+        return operation.axis in (-1, 3)
+    known = isinstance(operation, (*_WINDOWS, *_ELEMENTWISE)) or (_activation(operation) and not _does_more(operation))
+    return bool(known) and getattr(operation, "data_format", "channels_last") == "channels_last"
+
+
+def _window(chain: list, axis: int) -> tuple[int, int, int]:
+    """`receptive_field` along rows (0) or columns (1)."""
+    side, stride, offset = 1, 1, 0
+    size = 1 << 10  # Where the model does not say.
+    for operation, before in chain:
+        if not isinstance(operation, _WINDOWS):
             continue
-        kernel, step = kernel[0], operation.strides[0]
-        dilation = getattr(operation, "dilation_rate", (1,))[0]
-        kernel = (kernel - 1) * dilation + 1
+        size = before.shape[1 + axis] or size
+        kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))[axis]
+        step = operation.strides[axis]
+        kernel = (kernel - 1) * getattr(operation, "dilation_rate", (1, 1))[axis] + 1
         if operation.padding == "same":
-            rows = -(-size // step)
-            offset -= stride * (max((rows - 1) * step + kernel - size, 0) // 2)
-            size = rows
+            count = -(-size // step)
+            offset -= stride * (max((count - 1) * step + kernel - size, 0) // 2)
+            size = count
         else:
             size = (size - kernel) // step + 1
         side += (kernel - 1) * stride
@@ -321,8 +349,9 @@ def _check_functional(model: keras.Model) -> None:
         )
 
 
-def _check_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def _check_images(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
     _check_functional(model)
+    check_number("batch_size", batch_size, 1, whole=True)
     images = np.asarray(images)
     wanted = model.inputs[0].shape
     if (
@@ -374,10 +403,9 @@ def _does_more(operation) -> bool:
     return getattr(operation, "activation", None) is not None and not isinstance(operation, keras.layers.Activation)
 
 
-def _check_activations(model: keras.Model) -> None:
-    operations = _operations(model)
+def _check_activations(model: keras.Model, graph: keras.Model) -> None:
     last = _last_activation(model)
-    for operation in operations:
+    for operation in _operations(graph):
         if operation is not last and _activation(operation) not in ("", "relu"):
             raise ValueError(
                 message(
@@ -394,6 +422,7 @@ def _check_activations(model: keras.Model) -> None:
                     allowed='functional and sequential models within the model; any layer with method="gradient"',
                 )
             )
+    operations = _operations(model)  # Below the first ReLU, too, there is something to explain.
     if not any(_activation(operation) == "relu" for operation in operations):
         raise ValueError(
             message(
@@ -416,28 +445,44 @@ def _logits(model: keras.Model):
     """The tensor before the last activation; where that is an argument of a layer, the layer's output."""
     tensor = model.outputs[0]
     last = tensor._keras_history.operation
-    return last.input if last is _last_activation(model) and not _does_more(last) else tensor
+    return _node(tensor).input_tensors[0] if last is _last_activation(model) and not _does_more(last) else tensor
+
+
+def _node(tensor):
+    """The call that the tensor comes from; `layer.input` and `layer.output` are those of the layer's first call."""
+    return tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index]
 
 
 def _tensor(model: keras.Model, name: str):
-    operations = {operation.name: operation for operation in keras.Model(model.inputs, model.outputs).operations}
-    if name not in operations:
-        raise ValueError(message("There is no such layer", received=f"layer={name!r}", allowed=listed(operations)))
-    return operations[name].output
+    outputs: dict[str, list] = {}
+    for nodes in keras.Model(model.inputs, model.outputs)._nodes_by_depth.values():
+        for node in nodes:
+            outputs.setdefault(node.operation.name, []).extend(node.outputs)
+    if name not in outputs:
+        raise ValueError(message("There is no such layer", received=f"layer={name!r}", allowed=listed(outputs)))
+    if len(outputs[name]) > 1:
+        raise ValueError(
+            message(
+                "This layer has several outputs in the model",
+                received=f"layer={name!r} with {len(outputs[name])} outputs",
+                allowed="a layer that the model calls once",
+            )
+        )
+    return outputs[name][0]
 
 
-def _chain(model: keras.Model, tensor) -> list:
-    operations = []
-    while True:
-        operation = tensor._keras_history.operation
-        if isinstance(operation, keras.layers.InputLayer):
-            return operations[::-1]
-        if isinstance(operation.input, (list, tuple)):
+def _chain(tensor) -> list[tuple]:
+    """The operations from the input to the tensor, each with the tensor that it is applied to."""
+    found = []
+    while not _node(tensor).is_input:
+        operation, before = tensor._keras_history.operation, _node(tensor).input_tensors
+        if any(other is not before[0] for other in before):
             raise ValueError(
                 message("The model branches", received=f"{operation.name!r}", allowed="a single chain of layers")
             )
-        operations.append(operation)
-        tensor = operation.input
+        found.append((operation, before[0]))
+        tensor = before[0]
+    return found[::-1]
 
 
 def _run(graph: keras.Model, x, relu: Callable | None, last):
