@@ -164,7 +164,7 @@ def test_credentials_are_used_and_never_shown(server, capfd, caplog):
         with pytest.raises(OSError, match=server.url) as caught:
             _download(f"{address}/{path}?token=t0ken", "0" * 64, "y")
         errors.append(f"{caught.value!s} {caught.value!r}")
-    with pytest.raises(ValueError, match="must say what the file's hash is") as caught:
+    with pytest.raises(ValueError, match="must name a host and say what the file's hash is") as caught:
         fetch_url(f"{address}/file?token=t0ken")
     output = capfd.readouterr()
     pooch.get_logger().removeHandler(caplog.handler)
@@ -200,10 +200,12 @@ def test_at_the_same_time(server):
         f"ftp://host/x.weights.h5#sha256={SHA256}",
         f"https:///x.weights.h5#sha256={SHA256}",
         f"https://host/x.weights.h5#md5={SHA256}",
+        f"https://host:port/x.weights.h5#sha256={SHA256}",
+        f"https://[::1/x.weights.h5#sha256={SHA256}",
     ],
 )
 def test_urls_that_are_refused(url):
-    with pytest.raises(ValueError, match=r"must say what the file's hash is.*Allowed: 'https://host/path/file"):
+    with pytest.raises(ValueError, match=r"must name a host and say what .* hash is.*Allowed: 'https://host/path/file"):
         fetch_url(url)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from allconvnet import (
     AllConvNet,
+    decode_predictions,
     fold_batch_norm,
     list_variants,
     list_weights,
@@ -218,8 +219,16 @@ def test_round_trip(variant, tmp_path):
         save_weights(model, path, variant=variant, class_names=[*"abcd"], dtype=dtype)
         for again, weights in zip(AllConvNet(variant, weights=path).get_weights(), model.get_weights(), strict=True):
             np.testing.assert_allclose(again, weights, rtol=tolerance, atol=tolerance)
-    assert list(tmp_path.iterdir()) != []
-    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["float16.weights.h5", "float32.weights.h5"]
+
+
+def test_home_folder_and_numpy_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = AllConvNet("model_a", weights=None, classes=2)
+    save_weights(model, "~/x.weights.h5", variant="model_a", class_names=np.array(["cat", "dog"]))
+    assert (tmp_path / "x.weights.h5").is_file()
+    scores = run(AllConvNet("model_a", weights="~/x.weights.h5"), pixels())
+    assert {name for name, _ in decode_predictions(scores, weights="~/x.weights.h5")[0]} == {"cat", "dog"}
 
 
 def test_our_files_are_keras_files(saved):
@@ -321,6 +330,22 @@ def test_what_cannot_be_saved(change, match, tmp_path):
         save_weights(AllConvNet(weights=None), **arguments)
 
 
+@pytest.mark.parametrize("added", [keras.layers.Dense(10), keras.layers.BatchNormalization()])
+def test_net_with_another_layer_is_not_saved(added, tmp_path):
+    model = AllConvNet("model_a", weights=None)
+    model = keras.Model(model.input, added(model.get_layer("logits").output))
+    with pytest.raises(ValueError, match=rf"The model is not 'model_a'.*Received: .*{type(added).__name__}'\]"):
+        save_weights(model, tmp_path / "x.weights.h5", variant="model_a", class_names=[*"abcdefghij"])
+
+
+@pytest.mark.parametrize("options", [{"input_shape": (33, 34, 1), "dropout": True}, {"dense_prediction": True}])
+def test_net_of_any_form_is_saved(options, tmp_path):
+    model = AllConvNet("model_a", weights=None, **{"input_shape": (33, 34, 3)} | options)
+    save_weights(model, tmp_path / "x.weights.h5", variant="model_a", class_names=[*"abcdefghij"], dtype="float32")
+    again = AllConvNet("model_a", weights=tmp_path / "x.weights.h5")
+    assert np.array_equal(again.get_weights()[0], model.get_weights()[0])
+
+
 def test_bare_net_cannot_be_saved(tmp_path):
     bare = AllConvNet(weights=None, include_preprocessing=False)
     with pytest.raises(ValueError, match="does not normalise its input"):
@@ -395,6 +420,18 @@ def test_folding_moves_no_logit(variant):
 def test_folding_different_nets():
     with pytest.raises(ValueError, match="The nets differ"):
         fold_batch_norm(AllConvNet("model_a", weights=None), AllConvNet("model_b", weights=None))
+
+
+@pytest.mark.parametrize("arguments", [{"scale": False}, {"center": False}, {"scale": False, "center": False}])
+def test_folding_without_scale_or_center(arguments):
+    images, plain = keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")
+    norm = keras.layers.BatchNormalization(name="bn1", **arguments)
+    trained = keras.Sequential([images, keras.layers.Conv2D(4, 3, use_bias=False, name="conv1"), norm])
+    norm.set_weights([RANDOM.uniform(0.5, 2, weight.shape) for weight in norm.get_weights()])
+    plain = keras.Sequential([images, plain])
+    fold_batch_norm(trained, plain)
+    pictures = pixels(8)
+    np.testing.assert_allclose(run(plain, pictures), run(trained, pictures), rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize(("bias", "norm"), [(True, "bn1"), (False, "other")])

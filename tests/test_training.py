@@ -123,6 +123,18 @@ def test_result_of_another_run_is_not_this_ones(tmp_path, toy_cifar10):
     assert report["top1"] == result.top1 == pytest.approx(evaluate_top1(result.model, *toy_cifar10[1]))
 
 
+def test_weights_of_another_run_are_not_this_ones(tmp_path, toy_cifar10):
+    """A run that is stopped between its last checkpoint and its weights, where another run's lie."""
+    arguments = {"recipe": TOY, "data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
+    first = fit_cifar10(VARIANT, **arguments)
+    (tmp_path / "checkpoint.npz").unlink()
+    stopped = mock.patch.object(training.models, "save_weights", side_effect=KeyboardInterrupt)
+    with stopped, pytest.raises(KeyboardInterrupt):
+        fit_cifar10(VARIANT, seed=5, **arguments)
+    second = fit_cifar10(VARIANT, seed=5, **arguments)
+    assert not np.array_equal(first.model.get_weights()[0], second.model.get_weights()[0])
+
+
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_same_seed_same_log(tmp_path, toy_cifar10, precision):
     arguments = {"recipe": TOY, "data": toy_cifar10, "epochs": 2, "precision": precision}
@@ -283,12 +295,14 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
         ({"precision": "mixed_float16"}, r"Unknown precision.*'mixed_float16'. Allowed: 'auto', 'float32' or 'mixed_b"),
         ({"epochs": 0}, r"Impossible epochs. Received: epochs=0. Allowed: a whole number, 1 or more"),
         ({"epochs": 2.5}, r"Impossible epochs. Received: epochs=2.5"),
+        ({"seed": None}, r"Impossible seed. Received: seed=None. Allowed: a whole number, 0 or more"),
         ({"seed": -1}, r"Impossible seed. Received: seed=-1. Allowed: a whole number, 0 or more"),
         ({"held_out": -1}, r"Impossible held_out. Received: held_out=-1"),
         ({"recipe": replace(TOY, batch_size=8.0)}, r"batch_size=8.0. Allowed: a whole number, 1 or more"),
         ({"recipe": replace(TOY, warmup=1.5)}, r"Impossible warmup. Received: warmup=1.5. Allowed: 0 to 1"),
         ({"recipe": replace(TOY, shift=32)}, r"Impossible shift. Received: shift=32. Allowed: a whole number, 0 to 31"),
         ({"recipe": replace(TOY, batch_size=0)}, r"Impossible batch_size. Received: batch_size=0. Allowed: a whole"),
+        ({"recipe": replace(TOY, phases=((1.5, 16),))}, r"Impossible phases. Received: phases=\(\(1.5, 16\),\)"),
         ({"recipe": replace(TOY, phases=())}, r"Impossible phases. Received: phases=\(\)"),
         ({"recipe": replace(TOY, phases=((1, 32), (2, 4)))}, r"Impossible phases.*images of 9x9 or more"),
         ({"recipe": replace(TOY, batch_norm=False)}, r"Muon rescales kernels.*batch_norm=False.*muon_rate=0"),
@@ -330,6 +344,8 @@ def test_recipes(name):
         assert all(number for number, _ in resized.phases)
         assert [side for _, side in resized.phases] == [side for _, side in recipe.phases][-epochs:]
     assert recipe.resized(recipe.epochs) == recipe
+    with pytest.raises(ValueError, match=r"Impossible epochs. Received: epochs=0"):
+        recipe.resized(0)
 
 
 @pytest.mark.parametrize("name", RECIPES)

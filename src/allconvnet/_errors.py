@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 
 
 def listed(names: Iterable[object]) -> str:
@@ -24,8 +24,8 @@ def message(wrong: str, *, received: object, allowed: str = "", next_step: str =
 
 
 def check_number(name: str, value: float, least: float, greatest: float = math.inf, *, whole: bool = False) -> None:
-    """Raises ValueError for a number out of its range, or for none that is whole where it must be."""
-    if not least <= value <= greatest or (whole and not isinstance(value, Integral)):
+    """Raises ValueError for what is no number, or not whole where it must be, or out of its range."""
+    if not isinstance(value, Integral if whole else Real) or not least <= value <= greatest:
         allowed = f"{least} or more" if greatest == math.inf else f"{least} to {greatest}"
         kind = "a whole number, " if whole else ""
         raise ValueError(message(f"Impossible {name}", received=f"{name}={value!r}", allowed=f"{kind}{allowed}"))

@@ -85,12 +85,15 @@ def fetch_url(url: str) -> Path:
     """The verified local file behind `https://host/path/file.h5#sha256=<64 hexadecimal digits>` (or http)."""
     address, _, fragment = url.partition("#")
     digest = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
-    parts = urlsplit(address)
+    try:
+        parts, shown = urlsplit(address), _public(address)
+    except ValueError:  # No port, or no IPv6 address.
+        parts, shown = urlsplit(""), address.partition("?")[0].rpartition("@")[2]
     if not digest or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(
             message(
-                "A URL of weights must say what the file's hash is",
-                received=repr(_public(address) + (f"#{fragment}" if fragment else "")),
+                "A URL of weights must name a host and say what the file's hash is",
+                received=repr(shown + (f"#{fragment}" if fragment else "")),
                 allowed="'https://host/path/file.weights.h5#sha256=<64 hexadecimal digits>' (or http)",
                 next_step="`sha256sum` prints it.",
             )
@@ -104,7 +107,7 @@ def own_file(weights: str | os.PathLike[str]) -> Path | None:
     if isinstance(weights, str) and "://" in weights:
         return fetch_url(weights)
     if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights.endswith((".h5", ".hdf5"))):
-        return Path(weights)
+        return Path(weights).expanduser()
     return None
 
 

@@ -329,7 +329,9 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
             layer.set_weights(source.get_weights())
             continue
         # In float64, so that folding itself rounds only once.
-        gamma, beta, mean, variance = (weight.astype("float64") for weight in norm.get_weights())
+        weights = [weight.astype("float64") for weight in norm.get_weights()]
+        gamma, beta = weights.pop(0) if norm.scale else 1.0, weights.pop(0) if norm.center else 0.0
+        mean, variance = weights
         scale = gamma / np.sqrt(variance + norm.epsilon)
         layer.set_weights([source.get_weights()[0] * scale, beta - mean * scale])
 
@@ -422,13 +424,18 @@ def _steps(spec: Spec, classes: int) -> list[str]:
     return steps
 
 
+# Around the layers that hold the weights; AllConvNet adds them as its arguments say.
+_AROUND = ("crop", "gray_to_rgb", "normalization", "logits", "predictions")
+
+
 def _step_of(layer: layers.Layer) -> str | None:
+    """What a layer computes that a file of weights does not tell; None where it does, or the file need not."""
     name = type(layer).__name__
     if isinstance(layer, layers.Conv2D):
         return f"{name} {tuple(layer.kernel.shape)}, stride {layer.strides[0]}, {layer.padding}"
     if isinstance(layer, layers.MaxPooling2D):
         return f"{name} {layer.pool_size[0]}x{layer.pool_size[1]}, stride {layer.strides[0]}, {layer.padding}"
-    return name if isinstance(layer, (layers.ReLU, layers.LeakyReLU)) else None
+    return None if isinstance(layer, (layers.InputLayer, layers.Dropout)) or layer.name in _AROUND else name
 
 
 def _current(file: h5py.File) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -474,7 +481,7 @@ def save_weights(
         model: from `AllConvNet`, with its top and its preprocessing, without `class_relu`.
         path: of the file, ending in `.weights.h5`.
         variant: the net that `model` is.
-        class_names: one name for each class, in the order of the logits.
+        class_names: one name for each class, in the order of the logits; numbers become text.
         dtype: "float16" (half the size) or "float32" (exact).
 
     Raises:
@@ -516,7 +523,7 @@ def save_weights(
                 next_step="Build it with include_preprocessing=True.",
             )
         )
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(Path(path).expanduser()) as temporary, h5py.File(temporary, "w") as file:
         for number, layer in enumerate(convolutions):
             group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
             for index, values in enumerate(layer.get_weights()):
@@ -524,4 +531,4 @@ def save_weights(
         file.attrs["variant"] = variant
         file.attrs["mean"] = np.asarray(normalization[0].input_mean, "float64").ravel()
         file.attrs["std"] = np.sqrt(np.asarray(normalization[0].input_variance, "float64").ravel())
-        file.attrs["class_names"] = list(class_names)
+        file.attrs["class_names"] = [str(name) for name in class_names]

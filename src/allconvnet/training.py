@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 
 import cv2
@@ -96,6 +97,7 @@ class Recipe:
 
     def resized(self, epochs: int) -> Recipe:
         """The recipe in another number of epochs, divided among the phases as before, the last of which stay."""
+        check_number("epochs", epochs, 1, whole=True)
         phases, left, before = [], epochs, self.epochs
         for number, side in self.phases:
             before -= number
@@ -447,6 +449,11 @@ def _whitening(folder: Path, images: np.ndarray) -> ZCA:
     return whitening
 
 
+def _is_phase(phase: tuple[int, int], least: int) -> bool:
+    pair = isinstance(phase, (tuple, list)) and len(phase) == 2 and all(isinstance(part, Integral) for part in phase)
+    return pair and phase[0] >= 1 and phase[1] >= least
+
+
 def evaluate_top1(model: keras.Model, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 250) -> float:
     """Top-1 accuracy in percent: single crop, no test-time augmentation.
 
@@ -489,12 +496,12 @@ def _recipe(recipe: str | Recipe, epochs: int | None, spec: Spec) -> Recipe:
     defaults = {field.name: field.default for field in fields(Recipe)}
     for field, (least, greatest) in _RANGES.items():
         check_number(field, getattr(recipe, field), least, greatest, whole=isinstance(defaults[field], int))
-    if not recipe.phases or any(number < 1 or side < spec.min_side for number, side in recipe.phases):
+    if not recipe.phases or not all(_is_phase(phase, spec.min_side) for phase in recipe.phases):
         raise ValueError(
             message(
                 "Impossible phases",
                 received=f"phases={recipe.phases!r}",
-                allowed=f"((epochs, side), ...), an epoch or more of images of {spec.min_side}x{spec.min_side} or more",
+                allowed=f"((epochs, side), ...), an epoch or more, images of {spec.min_side}x{spec.min_side} or more",
             )
         )
     if recipe.muon_rate and not (recipe.batch_norm and recipe.nesterov):
@@ -635,6 +642,8 @@ def _train(
     checkpoint = folder / "checkpoint.npz"
     variables = [*trunk.variables, *optimizer.variables]
     history = _restore(checkpoint, run, variables)
+    if not history and processes()[0] == 0:
+        file.unlink(missing_ok=True)  # Another run's, whose checkpoint is gone: it must not be taken for this one's.
     if file.exists() and len(history) == recipe.epochs:
         return None, history
     sides = [side for epochs, side in recipe.phases for _ in range(epochs)]
