@@ -128,8 +128,8 @@ def test_weights_of_another_run_are_not_this_ones(tmp_path, toy_cifar10):
     arguments = {"recipe": TOY, "data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
     first = fit_cifar10(VARIANT, **arguments)
     (tmp_path / "checkpoint.npz").unlink()
-    stopped = mock.patch.object(training.models, "save_weights", side_effect=KeyboardInterrupt)
-    with stopped, pytest.raises(KeyboardInterrupt):
+    stopped = mock.patch.object(training.models, "save_weights", side_effect=KeyboardInterrupt("here"))
+    with stopped, pytest.raises(KeyboardInterrupt, match="here"):
         fit_cifar10(VARIANT, seed=5, **arguments)
     second = fit_cifar10(VARIANT, seed=5, **arguments)
     assert not np.array_equal(first.model.get_weights()[0], second.model.get_weights()[0])
