@@ -392,6 +392,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="all_cnn_c",
+        tag="cifar10_v5",
+        sha256="1535f1084f938320ce3f683f5896cfd68df4537479b9c0603f41849eb9dee43c",
+        size=2771856,
+        params=1369738,
+        top1=94.64,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="long",
+        epochs=134,
+        cost=111.3125,
+        seconds=9889.5,
+        machine="x86_64, 2 cores, amx_bf16, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
