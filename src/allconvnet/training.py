@@ -154,7 +154,7 @@ RECIPES: dict[str, Recipe] = {
     "fast": Recipe(source=_OURS, phases=((3, 16), (2, 24), (1, 32)), shift=2),
     "best": Recipe(source=_OURS, phases=((8, 20), (6, 24), (8, 32)), shift=3),
     "long": Recipe(
-        source='as "best" at eight times the cost, wider shifts, erased squares; written down before its run, not tuned',
+        source='as "best" at eight times the cost, wider shifts, erased squares; written down beforehand, not tuned',
         phases=((20, 20), (24, 24), (90, 32)),
         shift=4,
         erase=0.16,
