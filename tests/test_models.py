@@ -49,6 +49,9 @@ def test_parameters_and_shapes(variant):
     side = spec.feature_side(spec.side)
     assert model.get_layer("class_conv").output.shape == (None, side, side, spec.classes)
     assert model.name == variant
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    products = [np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape) for layer in convolutions]
+    assert spec.multiplications == sum(products)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -415,6 +418,23 @@ def test_folding_moves_no_logit(variant):
     fold_batch_norm(trained, plain)
     images = pixels(count=4)
     assert np.abs(run(trained, images) - run(plain, images)).max() < 1e-4
+
+
+@pytest.mark.parametrize("variant", ["all_cnn_c", "model_a"])
+def test_unfolding(variant):
+    """With batch normalisation the net says what it said without, in training on these images too; and folds back."""
+    plain, images = AllConvNet(variant, classifier_activation=None), pixels(count=64)
+    net = {"normalization": NORMALIZATION["cifar10"], "input_shape": (None, None, 3), "classes": 10}
+    trained = models.build(SPECS[variant], **net, classifier_activation=None, batch_norm=True)
+    models.unfold_batch_norm(plain, trained, images)
+    expected = run(plain, images)
+    np.testing.assert_allclose(run(trained, images), expected, atol=1e-3)
+    folded = AllConvNet(variant, weights=None)
+    fold_batch_norm(trained, folded)
+    for weight, original in zip(folded.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, original, atol=1e-5)
+    training = keras.ops.convert_to_numpy(trained(images, training=True))
+    np.testing.assert_allclose(training, expected, atol=1e-3)
 
 
 def test_folding_different_nets():

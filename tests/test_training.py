@@ -23,8 +23,10 @@ from allconvnet import (
     fit_cifar100,
     global_contrast_normalize,
     training,
+    weights_info,
 )
-from allconvnet._specs import NORMALIZATION
+from allconvnet._backend import batches
+from allconvnet._specs import NORMALIZATION, SPECS
 from allconvnet.training import _SCHEDULES, _Augment, _mirrored, _native_precision, _scaled, _StopAtNaN
 
 # The smallest net for 32x32 images, in steps of 8 images.
@@ -308,6 +310,30 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
         ({"recipe": replace(TOY, batch_norm=False)}, r"Muon rescales kernels.*batch_norm=False.*muon_rate=0"),
         ({"recipe": replace(TOY, nesterov=False)}, r"Muon rescales kernels.*nesterov=False"),
         (
+            {"recipe": replace(TOY, teachers=("all_cnn_c.cifar10_v99",))},
+            r"no published weights of that name. Received: 'all_cnn_c.cifar10_v99'",
+        ),
+        (
+            {"recipe": replace(TOY, teachers=("model_c.cifar10",))},
+            r"weights with their version. Received: 'model_c.cifar10', now 'model_c.cifar10_v",
+        ),
+        (
+            {"recipe": replace(TOY, start="model_c.cifar10_v1", teachers=("all_cnn_c.cifar10_v1",))},
+            r"weights of the same net. Received: start='model_c.cifar10_v1', variant='all_cnn_c'. Change that, or use",
+        ),
+        (
+            {"recipe": replace(TOY, teachers=("model_c.cifar10_v1", "all_cnn_c.cifar100_v1"))},
+            r"data set that it trains on. Received: 'model_c.cifar10_v1' or 'all_cnn_c.cifar100_v1' for 'cifar10'",
+        ),
+        (
+            {"recipe": replace(RECIPES["paper"], batch_size=8, start="all_cnn_c.cifar10_v1")},
+            r"take pixels, not whitened images. Received: whiten=True with 'all_cnn_c.cifar10_v1'",
+        ),
+        (
+            {"recipe": replace(TOY, teachers=("model_c.cifar10_v1",)), "held_out": 8},
+            r"trained on the images held out. Received: held_out=8 with 'model_c.cifar10_v1'.*teachers=\(\)",
+        ),
+        (
             {"recipe": TOY, "held_out": 33},
             r"Too few images are left.*Received: 40 training images, held_out=33. Allowed: a batch of 8 or more",
         ),
@@ -337,7 +363,7 @@ def test_bad_data(toy_cifar10, tmp_path):
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes(name):
     recipe = RECIPES[name]
-    assert recipe.cost() <= recipe.epochs
+    assert recipe.cost() <= recipe.epochs + sum(weights_info(name).cost * 2 for name in recipe.teachers)
     for epochs in (1, 2, recipe.epochs, 50):
         resized = recipe.resized(epochs)
         assert resized.epochs == epochs
@@ -352,12 +378,13 @@ def test_recipes(name):
 def test_recipe_learns_in_100_steps(name, tmp_path, cifar10):
     """Four epochs of 25 steps on real images, with the recipe's own rates, schedule and augmentation.
 
-    Without L2, whose penalty Keras adds to the loss: it would fall also where nothing is learned. The paper's nets, on
-    whitened images and with dropout, need their own batches to be seen learning so early, and their rate drops later.
+    From fresh weights, and without L2, whose penalty Keras adds to the loss: it would fall also where nothing is
+    learned. The paper's nets, on whitened images and with dropout, need their own batches to be seen learning so early,
+    and their rate drops later.
     """
     recipe = RECIPES[name]
     recipe = replace(
-        recipe.resized(4), batch_size=recipe.batch_size if recipe.whiten else 32, l2=0.0, drops=recipe.drops
+        recipe.resized(4), batch_size=recipe.batch_size if recipe.whiten else 32, l2=0.0, drops=recipe.drops, start=""
     )
     (images, labels), _ = cifar10
     count = 25 * recipe.batch_size
@@ -427,6 +454,68 @@ def test_cifar100(tmp_path, toy_cifar10):
 
 def test_cost_counts_pixels():
     assert Recipe(source="", phases=((4, 16), (2, 32))).cost() == pytest.approx(3)
+
+
+def test_cost_counts_what_a_recipe_builds_on():
+    """Weights once, by the multiplications of their net; of each teacher two answers, a third of a step each."""
+    start, teacher = "all_cnn_c.cifar10_v3", "convpool_cnn_c.cifar10_v1"
+    recipe = Recipe(source="", phases=((2, 32),), start=start)
+    assert recipe.cost("all_cnn_c") == pytest.approx(2 + 14.5)
+    assert replace(recipe, teachers=(start,)).cost("all_cnn_c") == pytest.approx(2 + 14.5 + 2 / 3)
+    larger = SPECS["convpool_cnn_c"].multiplications / SPECS["all_cnn_c"].multiplications
+    cost = replace(recipe, teachers=(teacher,)).cost("all_cnn_c")
+    assert cost == pytest.approx(2 + 14.5 + larger * (14.5 + 2 / 3))
+
+
+def test_training_goes_on_from_published_weights(tmp_path, toy_cifar10):
+    """At a rate of 0 each filter is still the published one, but for the scale that batch normalisation gives it."""
+    recipe = replace(TOY, phases=((1, 32),), muon_rate=0.0, sgd_rate=0.0, start=f"{VARIANT}.cifar10_v1")
+    result = fit_cifar10(VARIANT, recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")
+    for layer, published in zip(result.model.layers, AllConvNet(VARIANT).layers, strict=True):
+        if isinstance(layer, keras.layers.Conv2D):
+            filters = [keras.ops.convert_to_numpy(one.kernel).reshape(-1, layer.filters) for one in (layer, published)]
+            ours, theirs = (values / np.linalg.norm(values, axis=0) for values in filters)
+            assert (ours * theirs).sum(axis=0).min() > 0.999
+
+
+def test_teachers_answer_in_place_of_the_labels(tmp_path, toy_cifar10, monkeypatch):
+    """The mean over teachers, images and mirror images; the answers of another run are not taken for this one's."""
+    teachers = ("strided_cnn_a.cifar10_v1", "model_a.cifar10_v1")
+    seen = []
+    monkeypatch.setattr(training, "batches", lambda *arguments: seen.append(arguments[1]) or batches(*arguments))
+    np.save(tmp_path / "answers.npy", np.zeros((40, 10), "float32"))
+    recipe = replace(TOY, phases=((1, 24), (1, 32)), shift=0, teachers=teachers)
+    fit_cifar10(VARIANT, recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")
+    images, _ = toy_cifar10[0]
+    answers = [
+        AllConvNet(name.partition(".")[0]).predict(view, verbose=0)
+        for name in teachers
+        for view in (images, images[:, :, ::-1])
+    ]
+    assert len(seen) == 2
+    for epoch, targets in enumerate(seen):
+        order = np.random.default_rng((0, epoch)).permutation(40)
+        np.testing.assert_allclose(targets, np.mean(answers, axis=0)[order], atol=1e-5)
+
+
+def test_a_taught_run_goes_on_where_it_was(tmp_path, toy_cifar10, monkeypatch):
+    """Neither from the weights that it started from nor with other answers, which are not computed again."""
+    recipe = replace(TOY, start=f"{VARIANT}.cifar10_v1", teachers=("model_a.cifar10_v1",))
+    arguments = {"recipe": recipe, "data": toy_cifar10, "precision": "float32"}
+    whole = fit_cifar10(VARIANT, **arguments, output_dir=tmp_path / "whole")
+    write = training._save
+
+    def stop(path, run, values, history):
+        write(path, run, values, history)
+        raise KeyboardInterrupt("here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save", stop)
+        with pytest.raises(KeyboardInterrupt, match="here"):
+            fit_cifar10(VARIANT, **arguments, output_dir=tmp_path / "stopped")
+    monkeypatch.setattr(training, "_published", mock.Mock(side_effect=AssertionError("loaded again")))
+    again = fit_cifar10(VARIANT, **arguments, output_dir=tmp_path / "stopped")
+    assert without_seconds(again.history) == without_seconds(whole.history)
 
 
 @pytest.mark.parametrize("fill", ["reflect", "edge"])

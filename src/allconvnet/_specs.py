@@ -73,17 +73,31 @@ class Spec:
     note: str
     normalization: str = "cifar10"
 
-    def feature_side(self, side: int) -> int:
-        """Side of the last feature map for a square image of `side` pixels; 0 or less: the image is too small."""
+    def sides(self, side: int) -> list[int]:
+        """Side of the feature map after each row, for a square image of `side` pixels; 0: the image is too small."""
+        sides = []
         for row in self.layers:
             if not isinstance(row, Dropout):
                 if row.padding == "same":
                     side = -(-side // row.stride)
-                elif side < row.kernel:
-                    return 0
                 else:
-                    side = (side - row.kernel) // row.stride + 1
-        return side
+                    side = max(0, (side - row.kernel) // row.stride + 1)
+            sides.append(side)
+        return sides
+
+    def feature_side(self, side: int) -> int:
+        """Side of the last feature map for a square image of `side` pixels; 0: the image is too small."""
+        return self.sides(side)[-1]
+
+    @property
+    def multiplications(self) -> int:
+        """Those of the convolutions, for one image of the size the net was designed for."""
+        total, channels, sides = 0, 3, self.sides(self.side)
+        for row, side in zip((*self.layers, Conv(self.classes, 1)), (*sides, sides[-1]), strict=True):
+            if isinstance(row, Conv):
+                total += (side * row.kernel) ** 2 * channels * row.filters
+                channels = row.filters
+        return total
 
     @property
     def grid(self) -> int:

@@ -336,6 +336,27 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
         layer.set_weights([source.get_weights()[0] * scale, beta - mean * scale])
 
 
+def unfold_batch_norm(plain: keras.Model, trained: keras.Model, images: np.ndarray) -> None:
+    """Writes a net without batch normalisation into the same net with it, for `fold_batch_norm` to take back.
+
+    What the convolutions answer to `images` gives the statistics; scale and shift are such that normalising by these
+    changes nothing.
+    """
+    norms = {layer.name: layer for layer in trained.layers}
+    convolutions = _convolutions(plain)
+    maps = keras.Model(plain.input, [layer.output for layer in convolutions]).predict(images, verbose=0)
+    for layer, values in zip(convolutions, maps, strict=True):
+        target = trained.get_layer(layer.name)
+        norm = norms.get(layer.name.replace("conv", "bn"))
+        if norm is None:
+            target.set_weights(layer.get_weights())
+            continue
+        kernel, bias = layer.get_weights()
+        mean, variance = values.mean(axis=(0, 1, 2), dtype="float64"), values.var(axis=(0, 1, 2), dtype="float64")
+        target.set_weights([kernel])
+        norm.set_weights([np.sqrt(variance + norm.epsilon), mean, mean - bias, variance])
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """What a weights file holds: `(kernel, bias)` of each convolution, in order."""

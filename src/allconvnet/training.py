@@ -26,7 +26,7 @@ from allconvnet._backend import batches, processes, undistributed, wait_for_othe
 from allconvnet._errors import check_number, listed, message
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, Spec, get_spec
-from allconvnet._weights import class_names
+from allconvnet._weights import Weights, class_names, weights_info
 from allconvnet.data import Split, load
 from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
 from allconvnet.preprocessing import ZCA, global_contrast_normalize
@@ -62,6 +62,10 @@ class Recipe:
         drops: steps: epochs after which they are multiplied by 0.1.
         decay: inverse_time: they are divided by 1 + `decay` times the number of steps done.
         label_smoothing: weight of the uniform distribution in the targets, 0 to 1.
+        start: published weights of the net that training starts from, such as "all_cnn_c.cifar10_v4"; "" for fresh
+            ones.
+        teachers: published weights of any nets, whose mean answer to a training image takes the place of its label: to
+            the image and to its mirror image, each shifted at random once.
     """
 
     source: str
@@ -85,15 +89,30 @@ class Recipe:
     drops: tuple[int, ...] = ()
     decay: float = 0.0
     label_smoothing: float = 0.1
+    start: str = ""
+    teachers: tuple[str, ...] = ()
 
     @property
     def epochs(self) -> int:
         """Passes over the training images."""
         return sum(epochs for epochs, _ in self.phases)
 
-    def cost(self) -> float:
-        """The same in epochs of 32x32 images, by their pixels."""
-        return sum(epochs * (side / 32) ** 2 for epochs, side in self.phases)
+    @property
+    def _built_on(self) -> list[Weights]:
+        """The records of the published weights in `start` and `teachers`."""
+        return [weights_info(name) for name in dict.fromkeys((self.start, *self.teachers)) if name]
+
+    def cost(self, variant: str = "all_cnn_c") -> float:
+        """The same in epochs of 32x32 images, by their pixels, for that net.
+
+        With it count what the weights in `start` and `teachers` have cost, by the multiplications of their nets, and
+        the teachers' two answers to each image, a third of a training step each.
+        """
+        cost = sum(epochs * (side / 32) ** 2 for epochs, side in self.phases)
+        for record in self._built_on:
+            nets = get_spec(record.variant).multiplications / get_spec(variant).multiplications
+            cost += nets * (record.cost + (2 / 3 if record.name in self.teachers else 0))
+        return cost
 
     def resized(self, epochs: int) -> Recipe:
         """The recipe in another number of epochs, divided among the phases as before, the last of which stay."""
@@ -158,6 +177,22 @@ RECIPES: dict[str, Recipe] = {
         phases=((20, 20), (24, 24), (90, 32)),
         shift=4,
         erase=0.16,
+    ),
+    "distilled": Recipe(
+        source="weights of all_cnn_c go on from half the rate, taught by four nets; written down beforehand, not tuned",
+        phases=((26, 32),),
+        shift=4,
+        erase=0.12,
+        muon_rate=0.06,
+        sgd_rate=0.08,
+        label_smoothing=0.0,
+        start="all_cnn_c.cifar10_v4",
+        teachers=(
+            "all_cnn_c.cifar10_v4",
+            "all_cnn_c.cifar10_v5",
+            "convpool_cnn_b.cifar10_v1",
+            "convpool_cnn_c.cifar10_v1",
+        ),
     ),
 }
 
@@ -382,6 +417,7 @@ def _fit(
     classes = class_names(dataset)
     label = recipe if isinstance(recipe, str) else "custom"
     recipe = _recipe(recipe, epochs, spec)
+    _check_built_on(recipe, dataset, variant, held_out)
     train, test = _checked(data if isinstance(data, (tuple, list)) else load(dataset, data), len(classes))
     if len(train[0]) - held_out < recipe.batch_size:
         raise ValueError(
@@ -525,6 +561,39 @@ def _recipe(recipe: str | Recipe, epochs: int | None, spec: Spec) -> Recipe:
     return recipe if epochs is None else recipe.resized(epochs)
 
 
+def _check_built_on(recipe: Recipe, dataset: str, variant: str, held_out: int) -> None:
+    """Published weights take pixels of one data set, and have seen all of its training images."""
+    records = recipe._built_on
+    names = listed(record.name for record in records)
+    asked = {name for name in (recipe.start, *recipe.teachers) if name}
+    objections = {
+        "A recipe names weights with their version": (
+            {record.name for record in records} != asked,
+            f"{listed(sorted(asked))}, now {names}",
+        ),
+        "Training starts from weights of the same net": (
+            recipe.start and records[0].variant != variant,
+            f"start={recipe.start!r}, variant={variant!r}",
+        ),
+        "A recipe builds on weights of the data set that it trains on": (
+            any(record.dataset != dataset for record in records),
+            f"{names} for {dataset!r}",
+        ),
+        "Published weights take pixels, not whitened images": (
+            recipe.whiten and records,
+            f"whiten=True with {names}",
+        ),
+        "Published weights have been trained on the images held out": (
+            held_out and records,
+            f"held_out={held_out} with {names}",
+        ),
+    }
+    for wrong, (holds, received) in objections.items():
+        if holds:
+            next_step = 'Change that, or use a recipe with start="" and teachers=().'
+            raise ValueError(message(wrong, received=received, next_step=next_step))
+
+
 def _checked(data: Sequence[Split], classes: int) -> list[Split]:
     """The training and the test images with their labels, `[N]`; `keras.datasets` has them as `[N, 1]`."""
     if [len(split) for split in data] != [2, 2]:
@@ -646,6 +715,13 @@ def _train(
         file.unlink(missing_ok=True)  # Another run's, whose checkpoint is gone: it must not be taken for this one's.
     if file.exists() and len(history) == recipe.epochs:
         return None, history
+    if recipe.start and not history:
+        with undistributed():
+            models.unfold_batch_norm(_published(recipe.start), trunk, images[:256])
+    targets = keras.utils.to_categorical(labels, net["classes"])
+    if recipe.teachers:
+        with undistributed():
+            targets = _answers(folder, recipe, images, seed, run["precision"])
     sides = [side for epochs, side in recipe.phases for _ in range(epochs)]
     model = None
     for epoch in range(len(history), recipe.epochs):
@@ -662,9 +738,8 @@ def _train(
         augment.seed(seed, epoch)
         print(f"Epoch {epoch + 1}/{recipe.epochs}, {sides[epoch]}x{sides[epoch]}, {run['precision']}", flush=True)
         shown = _shown(scaled, order, _mirrored(recipe.flip, len(images), seed, epoch))
-        targets = keras.utils.to_categorical(labels[order], net["classes"])
         callbacks = [_StopAtNaN(epoch + 1)]
-        logs = model.fit(**batches(shown, targets, recipe.batch_size), callbacks=callbacks).history
+        logs = model.fit(**batches(shown, targets[order], recipe.batch_size), callbacks=callbacks).history
         row = {"epoch": epoch + 1, "side": sides[epoch], "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
         history.append(row | {"seconds": round(time.perf_counter() - started, 1)})
         values = [ops.convert_to_numpy(variable) for variable in variables]
@@ -676,6 +751,41 @@ def _train(
             _draw_curve(folder / "curve.png", history, run)
             _save(checkpoint, run, values, history)
     return trunk, history
+
+
+def _published(name: str) -> keras.Model:
+    record = weights_info(name)
+    return models.AllConvNet(record.variant, weights=record.tag, name=name.replace(".", "_"))
+
+
+def _answers(folder: Path, recipe: Recipe, images: np.ndarray, seed: int, precision: str) -> np.ndarray:
+    """The teachers' mean answers: those in the folder of the run, else computed; float32 `[N, classes]`."""
+    path = folder / "answers.npy"
+    if path.exists() and (folder / "checkpoint.npz").exists():  # Which says whose they are.
+        return np.load(path)
+    inputs = keras.Input(images.shape[1:], dtype=images.dtype.name)
+    augment = _Augment(images.shape[1], recipe.shift, recipe.fill, 0.0, ())
+    shifted, outputs = augment(inputs), []
+    for name in recipe.teachers:
+        record, plain = weights_info(name), _published(name)
+        net = {"normalization": NORMALIZATION[record.dataset], "input_shape": plain.input_shape[1:]}
+        # As `plain`, in the precision that is fast.
+        teacher = models.build(
+            get_spec(record.variant), **net, classes=record.classes, dtype=precision, name=plain.name
+        )
+        teacher.set_weights(plain.get_weights())
+        outputs.append(teacher(shifted))
+    model = keras.Model(inputs, ops.mean(ops.stack(outputs), axis=0))
+    answers = np.zeros((len(images), outputs[0].shape[-1]), "float32")
+    views = (images, images[:, :, ::-1])
+    for number, view in enumerate(views):
+        print(f"Answers of {len(outputs)} teachers, {number + 1}/{len(views)}", flush=True)
+        augment.seed(seed, recipe.epochs + number)
+        answers += model.predict(**whole(view, 250)) / len(views)
+    if processes()[0] == 0:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, answers)
+    return answers
 
 
 def _scaled(images: np.ndarray, side: int) -> np.ndarray:
@@ -747,7 +857,7 @@ def _result(
     result = wanted | {
         "top1": round(evaluate_top1(model, *test), 4),
         "params": model.count_params(),
-        "cost": recipe.cost(),
+        "cost": round(recipe.cost(run["variant"]), 4),
         "recipe_name": label,
         "versions": ", ".join([*(f"{name} {version(name)}" for name in ("keras", run["backend"])), run["precision"]]),
         "machine": _machine(),
