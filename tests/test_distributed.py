@@ -24,7 +24,10 @@ if count > 1:
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
 toy = numpy.load("toy.npz")
 # SGD: Muon brings all directions of a gradient to one length, those too that are nothing but rounding.
-recipe = allconvnet.Recipe(source="", phases=((1, 24), (1, 32)), batch_size=8, muon_rate=0.0, sgd_rate=0.02)
+recipe = allconvnet.Recipe(
+    source="", phases=((1, 24), (1, 32)), batch_size=8, muon_rate=0.0, sgd_rate=0.02,
+    start="strided_cnn_c.cifar10_v1", teachers=("strided_cnn_a.cifar10_v1", "model_a.cifar10_v1"),
+)
 data = (toy["a"], toy["b"]), (toy["c"], toy["d"])
 result = allconvnet.fit_cifar10(
     "strided_cnn_c", recipe=recipe, data=data, output_dir=f"run{count}", precision="float32"

@@ -101,6 +101,23 @@ def test_finished_run_does_nothing(run, toy_cifar10):
     assert again.top1 == result.top1
 
 
+def test_run_of_before_a_field_was_new(tmp_path, toy_cifar10):
+    """Where a file does not know a field, the run had its default: it is finished, and not measured again."""
+    arguments = {"recipe": TOY, "data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
+    first = fit_cifar10(VARIANT, **arguments)
+    report = json.loads((tmp_path / "result.json").read_text())
+    del report["recipe"]["start"], report["recipe"]["teachers"]
+    (tmp_path / "result.json").write_text(json.dumps(report | {"top1": 12.0}))
+    with np.load(tmp_path / "checkpoint.npz") as saved:
+        arrays = dict(saved)
+    state = json.loads(str(arrays["state"]))
+    del state["run"]["recipe"]["start"], state["run"]["recipe"]["teachers"]
+    np.savez(tmp_path / "checkpoint.npz", **arrays | {"state": json.dumps(state)})
+    again = fit_cifar10(VARIANT, **arguments)
+    assert again.history == first.history
+    assert again.top1 == 12.0
+
+
 def test_another_run_in_the_same_folder(run, toy_cifar10):
     folder, _ = run
     train, (images, labels) = toy_cifar10
@@ -311,11 +328,14 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
         ({"recipe": replace(TOY, nesterov=False)}, r"Muon rescales kernels.*nesterov=False"),
         (
             {"recipe": replace(TOY, teachers=("all_cnn_c.cifar10_v99",))},
-            r"no published weights of that name. Received: 'all_cnn_c.cifar10_v99'",
+            r"Impossible teachers. Received: teachers=\('all_cnn_c.cifar10_v99',\). Allowed: a tuple of names, each",
         ),
+        ({"recipe": replace(TOY, teachers="model_c.cifar10_v1")}, r"Impossible teachers. Received: teachers='model_c"),
+        ({"recipe": replace(TOY, teachers=("model_c.cifar10",))}, r"Impossible teachers.*'model_c.cifar10'"),
+        ({"recipe": replace(TOY, teachers=("model_c.cifar10_v1",) * 2)}, r"Impossible teachers.*each once"),
         (
-            {"recipe": replace(TOY, teachers=("model_c.cifar10",))},
-            r"weights with their version. Received: 'model_c.cifar10', now 'model_c.cifar10_v",
+            {"recipe": replace(TOY, start=None)},
+            r"Impossible start. Received: start=None. Allowed: '' or a name of",
         ),
         (
             {"recipe": replace(TOY, start="model_c.cifar10_v1", teachers=("all_cnn_c.cifar10_v1",))},
@@ -478,20 +498,30 @@ def test_training_goes_on_from_published_weights(tmp_path, toy_cifar10):
             assert (ours * theirs).sum(axis=0).min() > 0.999
 
 
-def test_teachers_answer_in_place_of_the_labels(tmp_path, toy_cifar10, monkeypatch):
+def test_muon_goes_on_from_published_weights(tmp_path, cifar10):
+    """Ten steps in, the net still knows real images; from fresh weights it would guess."""
+    recipe = replace(RECIPES["distilled"], phases=((1, 32),), batch_size=32, teachers=())
+    (images, labels), _ = cifar10
+    data = (images[:320], labels[:320]), (images[320:384], labels[320:384])
+    result = fit_cifar10(recipe=recipe, data=data, output_dir=tmp_path, precision="float32")
+    assert result.history[0]["accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_teachers_answer_in_place_of_the_labels(tmp_path, toy_cifar10, monkeypatch, shift):
     """The mean over teachers, images and mirror images; the answers of another run are not taken for this one's."""
     teachers = ("strided_cnn_a.cifar10_v1", "model_a.cifar10_v1")
     seen = []
     monkeypatch.setattr(training, "batches", lambda *arguments: seen.append(arguments[1]) or batches(*arguments))
     np.save(tmp_path / "answers.npy", np.zeros((40, 10), "float32"))
-    recipe = replace(TOY, phases=((1, 24), (1, 32)), shift=0, teachers=teachers)
+    recipe = replace(TOY, phases=((1, 24), (1, 32)), shift=shift, teachers=teachers)
     fit_cifar10(VARIANT, recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")
     images, _ = toy_cifar10[0]
-    answers = [
-        AllConvNet(name.partition(".")[0]).predict(view, verbose=0)
-        for name in teachers
-        for view in (images, images[:, :, ::-1])
-    ]
+    augment, answers = _Augment(32, shift, "reflect", 0, MEAN), []
+    for number, view in enumerate((images, images[:, :, ::-1])):
+        augment.seed(0, recipe.epochs + number)
+        shifted = keras.ops.convert_to_numpy(augment(view))
+        answers += [AllConvNet(name.partition(".")[0]).predict(shifted, verbose=0) for name in teachers]
     assert len(seen) == 2
     for epoch, targets in enumerate(seen):
         order = np.random.default_rng((0, epoch)).permutation(40)

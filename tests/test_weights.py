@@ -44,9 +44,10 @@ def test_record_is_that_of_the_run(record):
     """The run behind the file, with its log, stands in docs/runs."""
     folder = TOP / "docs/runs" / record.name
     run = json.loads((folder / "result.json").read_text())
-    recipe = Recipe(source="", phases=tuple(map(tuple, run["recipe"]["phases"])))
+    start, teachers = (run["recipe"].get(field, "") for field in ("start", "teachers"))
+    recipe = Recipe(source="", phases=tuple(map(tuple, run["recipe"]["phases"])), start=start, teachers=tuple(teachers))
     assert (record.epochs, run["split"], run["images"]) == (recipe.epochs, "test", 50_000)
-    assert record.cost == pytest.approx(recipe.cost(), abs=0.005)
+    assert record.cost == pytest.approx(recipe.cost(record.variant), abs=0.005)
     for field, value in {"variant": record.variant, "params": record.params, "seed": record.seed}.items():
         assert run[field] == value
     assert (record.top1, record.images, record.recipe) == (run["top1"], run["test_images"], run["recipe_name"])

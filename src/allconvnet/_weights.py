@@ -44,7 +44,8 @@ class Weights:
         images: their number.
         recipe: name of the training recipe.
         epochs: passes over the training images.
-        cost: the same in epochs of full-size images, by their pixels.
+        cost: the same in epochs of full-size images, by their pixels, with what the weights that it starts from and
+            learns from have cost.
         seconds: what they took in all.
         machine: on which, with its instructions for bfloat16; the last one, if it went on on another.
         seed: of the training run.

@@ -26,7 +26,7 @@ from allconvnet._backend import batches, processes, undistributed, wait_for_othe
 from allconvnet._errors import check_number, listed, message
 from allconvnet._files import replacing
 from allconvnet._specs import NORMALIZATION, Spec, get_spec
-from allconvnet._weights import Weights, class_names, weights_info
+from allconvnet._weights import WEIGHTS, class_names, weights_info
 from allconvnet.data import Split, load
 from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
 from allconvnet.preprocessing import ZCA, global_contrast_normalize
@@ -65,7 +65,8 @@ class Recipe:
         start: published weights of the net that training starts from, such as "all_cnn_c.cifar10_v4"; "" for fresh
             ones.
         teachers: published weights of any nets, whose mean answer to a training image takes the place of its label: to
-            the image and to its mirror image, each shifted at random once.
+            the image and to its mirror image, each shifted at random once. The accuracy in the log then counts how
+            often the net and its teachers agree.
     """
 
     source: str
@@ -98,9 +99,9 @@ class Recipe:
         return sum(epochs for epochs, _ in self.phases)
 
     @property
-    def _built_on(self) -> list[Weights]:
-        """The records of the published weights in `start` and `teachers`."""
-        return [weights_info(name) for name in dict.fromkeys((self.start, *self.teachers)) if name]
+    def _built_on(self) -> list[str]:
+        """The published weights in `start` and `teachers`, each once."""
+        return [name for name in dict.fromkeys((self.start, *self.teachers)) if name]
 
     def cost(self, variant: str = "all_cnn_c") -> float:
         """The same in epochs of 32x32 images, by their pixels, for that net.
@@ -109,9 +110,10 @@ class Recipe:
         the teachers' two answers to each image, a third of a training step each.
         """
         cost = sum(epochs * (side / 32) ** 2 for epochs, side in self.phases)
-        for record in self._built_on:
+        for name in self._built_on:
+            record = weights_info(name)
             nets = get_spec(record.variant).multiplications / get_spec(variant).multiplications
-            cost += nets * (record.cost + (2 / 3 if record.name in self.teachers else 0))
+            cost += nets * (record.cost + (2 / 3 if name in self.teachers else 0))
         return cost
 
     def resized(self, epochs: int) -> Recipe:
@@ -179,7 +181,7 @@ RECIPES: dict[str, Recipe] = {
         erase=0.16,
     ),
     "distilled": Recipe(
-        source="weights of all_cnn_c go on from half the rate, taught by four nets; written down beforehand, not tuned",
+        source='from weights of "long" at 0.4 of its rates, taught by four nets; written down beforehand, not tuned',
         phases=((26, 32),),
         shift=4,
         erase=0.12,
@@ -307,6 +309,7 @@ def fit_cifar10(
 
     The folder gets `log.csv` and `curve.png` after each epoch, `checkpoint.npz` from which a run that was stopped or
     killed goes on, and at the end `<variant>.weights.h5` and `result.json`. A finished run started again does nothing.
+    A recipe with whitening or teachers adds `zca.npz` or `answers.npy`, what is computed before the first epoch.
 
     On JAX it trains in as many processes as `keras.distribution` joins (`examples/train_distributed.py`): each is
     called with the same arguments and a folder that all see, takes its part of each batch, and the first writes.
@@ -323,7 +326,8 @@ def fit_cifar10(
         precision: "float32", "mixed_bfloat16", or "auto": the latter on accelerators and on processors with
             instructions for bfloat16, else the former.
         held_out: how many of the last training images to leave out of training and measure top-1 on, for choices
-            that must not see the test images; 0 means to train on all and measure on the test images.
+            that must not see the test images; 0 means to train on all and measure on the test images. Not with a
+            recipe that builds on published weights, which have seen them.
 
     Returns:
         The plain net, its file and its top-1 accuracy.
@@ -473,6 +477,11 @@ def _fit(
     return FitResult(model, file, history, result["top1"], result["split"], result["test_images"], whitening)
 
 
+def _completed(recipe: dict) -> dict:
+    """A recipe in a file of a run, with the defaults of those fields that are newer than the file."""
+    return json.loads(json.dumps(asdict(Recipe(source="", phases=())))) | recipe
+
+
 def _whitening(folder: Path, images: np.ndarray) -> ZCA:
     """That of the run in the folder, else fitted to the images."""
     path = folder / "zca.npz"
@@ -563,29 +572,38 @@ def _recipe(recipe: str | Recipe, epochs: int | None, spec: Spec) -> Recipe:
 
 def _check_built_on(recipe: Recipe, dataset: str, variant: str, held_out: int) -> None:
     """Published weights take pixels of one data set, and have seen all of its training images."""
-    records = recipe._built_on
-    names = listed(record.name for record in records)
-    asked = {name for name in (recipe.start, *recipe.teachers) if name}
+    for field, names in (("start", [] if recipe.start == "" else [recipe.start]), ("teachers", recipe.teachers)):
+        if (
+            not isinstance(names, (tuple, list))
+            or not all(isinstance(name, str) and name in WEIGHTS for name in names)
+            or len(set(names)) < len(names)
+        ):
+            raise ValueError(
+                message(
+                    f"Impossible {field}",
+                    received=f"{field}={getattr(recipe, field)!r}",
+                    allowed={"start": "'' or a name", "teachers": "a tuple of names, each once,"}[field]
+                    + " of list_weights(), such as 'all_cnn_c.cifar10_v4'",
+                )
+            )
+    records = [WEIGHTS[name] for name in recipe._built_on]
+    received = listed(recipe._built_on)
     objections = {
-        "A recipe names weights with their version": (
-            {record.name for record in records} != asked,
-            f"{listed(sorted(asked))}, now {names}",
-        ),
         "Training starts from weights of the same net": (
             recipe.start and records[0].variant != variant,
             f"start={recipe.start!r}, variant={variant!r}",
         ),
         "A recipe builds on weights of the data set that it trains on": (
             any(record.dataset != dataset for record in records),
-            f"{names} for {dataset!r}",
+            f"{received} for {dataset!r}",
         ),
         "Published weights take pixels, not whitened images": (
             recipe.whiten and records,
-            f"whiten=True with {names}",
+            f"whiten=True with {received}",
         ),
         "Published weights have been trained on the images held out": (
             held_out and records,
-            f"held_out={held_out} with {names}",
+            f"held_out={held_out} with {received}",
         ),
     }
     for wrong, (holds, received) in objections.items():
@@ -720,8 +738,7 @@ def _train(
             models.unfold_batch_norm(_published(recipe.start), trunk, images[:256])
     targets = keras.utils.to_categorical(labels, net["classes"])
     if recipe.teachers:
-        with undistributed():
-            targets = _answers(folder, recipe, images, seed, run["precision"])
+        targets = _answers(folder, recipe, images, seed, run["precision"])
     sides = [side for epochs, side in recipe.phases for _ in range(epochs)]
     model = None
     for epoch in range(len(history), recipe.epochs):
@@ -763,25 +780,26 @@ def _answers(folder: Path, recipe: Recipe, images: np.ndarray, seed: int, precis
     path = folder / "answers.npy"
     if path.exists() and (folder / "checkpoint.npz").exists():  # Which says whose they are.
         return np.load(path)
-    inputs = keras.Input(images.shape[1:], dtype=images.dtype.name)
-    augment = _Augment(images.shape[1], recipe.shift, recipe.fill, 0.0, ())
-    shifted, outputs = augment(inputs), []
-    for name in recipe.teachers:
-        record, plain = weights_info(name), _published(name)
-        net = {"normalization": NORMALIZATION[record.dataset], "input_shape": plain.input_shape[1:]}
-        # As `plain`, in the precision that is fast.
-        teacher = models.build(
-            get_spec(record.variant), **net, classes=record.classes, dtype=precision, name=plain.name
-        )
-        teacher.set_weights(plain.get_weights())
-        outputs.append(teacher(shifted))
-    model = keras.Model(inputs, ops.mean(ops.stack(outputs), axis=0))
-    answers = np.zeros((len(images), outputs[0].shape[-1]), "float32")
-    views = (images, images[:, :, ::-1])
-    for number, view in enumerate(views):
-        print(f"Answers of {len(outputs)} teachers, {number + 1}/{len(views)}", flush=True)
-        augment.seed(seed, recipe.epochs + number)
-        answers += model.predict(**whole(view, 250)) / len(views)
+    with undistributed():
+        inputs = keras.Input(images.shape[1:], dtype=images.dtype.name)
+        augment = _Augment(images.shape[1], recipe.shift, recipe.fill, 0.0, ())
+        shifted, outputs = augment(inputs), []
+        for name in recipe.teachers:
+            record, plain = weights_info(name), _published(name)
+            net = {"normalization": NORMALIZATION[record.dataset], "input_shape": plain.input_shape[1:]}
+            # As `plain`, in the precision that is fast.
+            teacher = models.build(
+                get_spec(record.variant), **net, classes=record.classes, dtype=precision, name=plain.name
+            )
+            teacher.set_weights(plain.get_weights())
+            outputs.append(teacher(shifted))
+        model = keras.Model(inputs, ops.mean(ops.stack(outputs), axis=0))
+        answers = np.zeros((len(images), outputs[0].shape[-1]), "float32")
+        views = (images, images[:, :, ::-1])
+        for number, view in enumerate(views):
+            print(f"Answers of {len(outputs)} teachers, {number + 1}/{len(views)}", flush=True)
+            augment.seed(seed, recipe.epochs + number)
+            answers += model.predict(**whole(view, 250)) / len(views)
     if processes()[0] == 0:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, answers)
@@ -823,7 +841,7 @@ def _restore(path: Path, run: dict, variables: Sequence) -> list[dict]:
         return []
     with np.load(path) as saved:
         state = json.loads(str(saved["state"]))
-        there, wanted = ({**one, **one["recipe"], "recipe": None} for one in (state["run"], run))
+        there, wanted = ({**one, **_completed(one["recipe"]), "recipe": None} for one in (state["run"], run))
         different = {key: (there.get(key), wanted[key]) for key in wanted if there.get(key) != wanted[key]}
         if different:
             raise ValueError(
@@ -852,7 +870,7 @@ def _result(
     wanted = {"split": split, "test_images": len(test[0]), **run}
     if path.exists():
         result = json.loads(path.read_text())
-        if wanted.items() <= result.items():
+        if wanted.items() <= (result | {"recipe": _completed(result["recipe"])}).items():
             return result
     result = wanted | {
         "top1": round(evaluate_top1(model, *test), 4),
