@@ -410,6 +410,23 @@ _TABLE = [
         seed=0,
         versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
     ),
+    Weights(
+        variant="all_cnn_c",
+        tag="cifar10_v6",
+        sha256="4c7518e21ed56e5c80bfc070d12ec3df82b6aeb36f925a662678f9985c8fd308",
+        size=2771856,
+        params=1369738,
+        top1=94.5,
+        split="CIFAR-10 test",
+        images=10000,
+        recipe="distilled",
+        epochs=26,
+        cost=236.5984,
+        seconds=6200.1,
+        machine="x86_64, 2 cores, avx512_bf16",
+        seed=0,
+        versions="keras 3.15.1, tensorflow 2.21.0, mixed_bfloat16",
+    ),
 ]
 WEIGHTS: dict[str, Weights] = {record.name: record for record in _TABLE}
 
