@@ -521,7 +521,9 @@ def test_teachers_answer_in_place_of_the_labels(tmp_path, toy_cifar10, monkeypat
     for number, view in enumerate((images, images[:, :, ::-1])):
         augment.seed(0, recipe.epochs + number)
         shifted = keras.ops.convert_to_numpy(augment(view))
-        answers += [AllConvNet(name.partition(".")[0]).predict(shifted, verbose=0) for name in teachers]
+        for name in teachers:
+            variant, tag = name.split(".")
+            answers.append(AllConvNet(variant, weights=tag).predict(shifted, verbose=0))
     assert len(seen) == 2
     for epoch, targets in enumerate(seen):
         order = np.random.default_rng((0, epoch)).permutation(40)

@@ -288,6 +288,11 @@ def _convolutions(model: keras.Model) -> list[layers.Conv2D]:
     return [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
 
 
+def _norm_behind(model: keras.Model, convolution: str) -> layers.BatchNormalization | None:
+    """The batch normalisation of the convolution's number: `bn1` of `conv1`."""
+    return {layer.name: layer for layer in model.layers}.get(convolution.replace("conv", "bn"))
+
+
 def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
     """Writes the weights of a net with batch normalisation into the same net without it.
 
@@ -313,10 +318,8 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
         raise ValueError(
             message("The nets differ", received=f"convolutions {names[0]} and {names[1]}", allowed="the same")
         )
-    norms = {layer.name: layer for layer in trained.layers}
     for layer in _convolutions(plain):
-        source = trained.get_layer(layer.name)
-        norm = norms.get(layer.name.replace("conv", "bn"))
+        source, norm = trained.get_layer(layer.name), _norm_behind(trained, layer.name)
         if (norm is None) != source.use_bias:
             raise ValueError(
                 message(
@@ -342,12 +345,10 @@ def unfold_batch_norm(plain: keras.Model, trained: keras.Model, images: np.ndarr
     What the convolutions answer to `images` gives the statistics; scale and shift are such that normalising by these
     changes nothing.
     """
-    norms = {layer.name: layer for layer in trained.layers}
     convolutions = _convolutions(plain)
     maps = keras.Model(plain.input, [layer.output for layer in convolutions]).predict(images, verbose=0)
     for layer, values in zip(convolutions, maps, strict=True):
-        target = trained.get_layer(layer.name)
-        norm = norms.get(layer.name.replace("conv", "bn"))
+        target, norm = trained.get_layer(layer.name), _norm_behind(trained, layer.name)
         if norm is None:
             target.set_weights(layer.get_weights())
             continue

@@ -606,10 +606,10 @@ def _check_built_on(recipe: Recipe, dataset: str, variant: str, held_out: int) -
             f"held_out={held_out} with {received}",
         ),
     }
-    for wrong, (holds, received) in objections.items():
+    next_step = 'Change that, or use a recipe with start="" and teachers=().'
+    for wrong, (holds, what) in objections.items():
         if holds:
-            next_step = 'Change that, or use a recipe with start="" and teachers=().'
-            raise ValueError(message(wrong, received=received, next_step=next_step))
+            raise ValueError(message(wrong, received=what, next_step=next_step))
 
 
 def _checked(data: Sequence[Split], classes: int) -> list[Split]:
@@ -736,9 +736,10 @@ def _train(
     if recipe.start and not history:
         with undistributed():
             models.unfold_batch_norm(_published(recipe.start), trunk, images[:256])
-    targets = keras.utils.to_categorical(labels, net["classes"])
     if recipe.teachers:
         targets = _answers(folder, recipe, images, seed, run["precision"])
+    else:
+        targets = keras.utils.to_categorical(labels, net["classes"])
     sides = [side for epochs, side in recipe.phases for _ in range(epochs)]
     model = None
     for epoch in range(len(history), recipe.epochs):
