@@ -1,51 +1,54 @@
-"""Takes the folder of a finished run over into the package, and adds its row to the weights table.
+"""Copies a finished run into the package and adds its record to the index of weights.
 
-python docs/publish.py runs/best cifar10_v2 && PYTHONPATH=src python docs/tables.py
+python docs/publish.py runs/best cifar10_v5             # all_cnn_c.cifar10_v5, by its full name only
+python docs/publish.py runs/best cifar10_v5 --default   # "cifar10" means it from now on
 """
 
+import argparse
 import csv
 import hashlib
 import json
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
-TABLE = TOP / "src/allconvnet/_weights.py"
-END = "\n]\nWEIGHTS"
+HEAD = "# The published weights, one table a file. Written by docs/publish.py.\n"
 
 
-def main(run: Path, tag: str) -> None:
-    """Copies the weights, the log, the curve and the result, and writes the row."""
+def main(run: Path, tag: str, default: bool) -> None:
+    """Copies the weights, the log and the result, and writes the index."""
     result = json.loads((run / "result.json").read_text())
     content = (run / f"{result['variant']}.weights.h5").read_bytes()
-    name = f"{result['variant']}.{tag}"
-    file, folder = TOP / f"src/allconvnet/weights/{name}.weights.h5", TOP / "docs/runs" / name
-    text = TABLE.read_text()
+    dataset, name = result["dataset"], f"{result['variant']}.{tag}"
+    index, folder = TOP / "src/allconvnet/weights/index.toml", TOP / "docs/runs" / name
+    tables = tomllib.loads(index.read_text())
     objections = {
-        f"the tag is not {result['dataset']}_v<number>": not re.fullmatch(rf"{result['dataset']}_v[1-9]\d*", tag),
-        "a published tag never changes, and this one is there": file.exists() or folder.exists(),
+        f"the tag is not {dataset}_<name>_v<number>": not re.fullmatch(rf"{dataset}(_[a-z]+)?_v[1-9]\d*", tag),
+        "a published tag never changes, and this one is there": name in tables or folder.exists(),
         "it is not trained on all images and measured on the test's": (result["images"], result["split"])
         != (50_000, "test"),
-        f"{TABLE.name} does not end its table as expected": text.count(END) != 1,
     }
     for objection, holds in objections.items():
         if holds:
             sys.exit(f"{name} is not published: {objection}.")
-    file.write_bytes(content)
+    (index.parent / f"{name}.weights.h5").write_bytes(content)
     folder.mkdir(parents=True)
-    for part in ("log.csv", "curve.png", "result.json"):
+    for part in ("log.csv", "result.json"):
         shutil.copy(run / part, folder / part)
+    for other, table in tables.items():
+        if default and other.startswith(f"{result['variant']}.{dataset}_"):
+            table.pop("default", None)
     log = csv.DictReader((run / "log.csv").read_text().splitlines())
-    fields = {
-        "variant": result["variant"],
-        "tag": tag,
+    tables[name] = {"default": True} if default else {}
+    tables[name] |= {
         "sha256": hashlib.sha256(content).hexdigest(),
         "size": len(content),
         "params": result["params"],
         "top1": result["top1"],
-        "split": f"CIFAR-{result['dataset'].removeprefix('cifar')} {result['split']}",
+        "split": f"CIFAR-{dataset.removeprefix('cifar')} {result['split']}",
         "images": result["test_images"],
         "recipe": result["recipe_name"],
         "epochs": sum(epochs for epochs, _ in result["recipe"]["phases"]),
@@ -55,11 +58,17 @@ def main(run: Path, tag: str) -> None:
         "seed": result["seed"],
         "versions": result["versions"],
     }
-    if result["dataset"] == "cifar100":  # All of its test images are exact.
-        fields["notes"] = ""
-    row = "".join(f"        {field}={value!r},\n".replace("'", '"') for field, value in fields.items())
-    TABLE.write_text(text.replace(END, f"\n    Weights(\n{row}    ),{END}"))
+    index.write_text(HEAD + "".join(f'\n["{name}"]\n{lines(table)}' for name, table in tables.items()))
+
+
+def lines(table: dict) -> str:
+    """A table in TOML, whose numbers, texts and booleans are written as in JSON."""
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    parser = argparse.ArgumentParser(description="Publish the weights of a finished run.")
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("tag", help="data set and version, such as cifar10_v5")
+    parser.add_argument("--default", action="store_true", help="what the name of the data set means from now on")
+    main(**vars(parser.parse_args()))

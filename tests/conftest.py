@@ -7,6 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
+from allconvnet import _specs
+
 
 @pytest.fixture(scope="session")
 def cifar10():
@@ -39,3 +41,13 @@ def toy_cifar10():
         return np.clip(colors[:, None, None] + random.normal(0, 8, (count, 32, 32, 3)), 0, 255).astype("uint8"), labels
 
     return split(40), split(20)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Name of a net of 1,746 parameters for 32x32 images, in the table while a module's tests run."""
+    rows = (_specs.Dropout(0.2), _specs.Conv(8, 3, 2), _specs.Conv(16, 3, 2), _specs.Dropout(0.5))
+    spec = _specs.Spec(rows, 10, 32, 1562, None, "for tests")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_specs.SPECS, "tiny", spec)
+        yield "tiny"

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 # What of the suite touches a backend; downloads, pictures and tables do not.
-FILES = ["test_explain.py", "test_models.py", "test_optimizers.py", "test_training.py", "test_weights.py"]
+FILES = [
+    "test_augment.py",
+    "test_explain.py",
+    "test_models.py",
+    "test_optimizers.py",
+    "test_recipes.py",
+    "test_training.py",
+    "test_weights.py",
+]
 
 CODE = """
 import sys
@@ -30,7 +38,7 @@ raise SystemExit(pytest.main(sys.argv[1:]))
 def test_jax_without_tensorflow():
     here = Path(__file__).parent
     # Top-1 is a matter of the weights, and recipes of their numbers, not of the backend: once is enough.
-    once = ["tests/test_weights.py::test_top1", "tests/test_training.py::test_recipe_learns_in_100_steps"]
+    once = ["tests/test_weights.py::test_top1", "tests/test_training.py::test_recipe_learns"]
     arguments = ["-q", "-p", "no:cacheprovider", *(f"--deselect={test}" for test in once)]
     result = subprocess.run(
         [sys.executable, "-c", CODE, *arguments, *(str(here / file) for file in FILES)],

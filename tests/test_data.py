@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from allconvnet import CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100
+from allconvnet import CIFAR10_CLASSES, CIFAR100_CLASSES, data, load_cifar10, load_cifar100
 from allconvnet._specs import NORMALIZATION
 
 NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
@@ -15,9 +15,9 @@ NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 def write(folder, change=(), count=4):
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(NAMES):
-        data = np.full((count, 3072), number, np.uint8)
-        data[:, 1024:2048] = 100 + number
-        batch = {b"batch_label": b"x", b"data": data, b"labels": [number] * count} | dict(change)
+        pixels = np.full((count, 3072), number, np.uint8)
+        pixels[:, 1024:2048] = 100 + number
+        batch = {b"batch_label": b"x", b"data": pixels, b"labels": [number] * count} | dict(change)
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     return folder
 
@@ -62,6 +62,8 @@ class Attack:
         ({b"data": np.zeros((4, 3072))}, r"float64 \(4, 3072\)"),
         ({b"labels": [10] * 4}, r"labels from 0 to 9"),
         ({b"labels": [0] * 3}, r"labels \(3,\)"),
+        ({b"labels": 7}, r"labels \(\)"),
+        ({b"data": {}}, r"Received: object \(\)"),
     ],
 )
 def test_bad_batches(tmp_path, capsys, change, match):
@@ -71,24 +73,33 @@ def test_bad_batches(tmp_path, capsys, change, match):
     assert "code ran" not in capsys.readouterr().out
 
 
+def test_huge_batch(tmp_path, monkeypatch):
+    write(tmp_path)
+    monkeypatch.setattr(data, "_MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"'data_batch_1' in .* is not a CIFAR-10 batch: it has [\d,]+ bytes"):
+        load_cifar10(tmp_path)
+
+
 def test_truncated_batch(tmp_path):
     write(tmp_path)
     (tmp_path / "data_batch_3").write_bytes((tmp_path / "data_batch_3").read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"not a CIFAR-10 batch. Received: 'data_batch_3'"):
+    with pytest.raises(ValueError, match=r"'data_batch_3' in .* is not a CIFAR-10 batch: "):
         load_cifar10(tmp_path)
 
 
 def test_missing_batch(tmp_path):
     write(tmp_path)
     (tmp_path / "test_batch").unlink()
-    with pytest.raises(FileNotFoundError, match=r"without 'test_batch'.*Pass that, or set ALLCONVNET_CIFAR10"):
+    with pytest.raises(
+        FileNotFoundError, match=r"CIFAR-10 is not in .*: no 'test_batch'. Pass the folder .* or set ALLCONVNET_CIFAR10"
+    ):
         load_cifar10(tmp_path)
 
 
 def test_no_archive(tmp_path):
     path = tmp_path / "cifar-10-python.tar.gz"
     path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match=r"not the archive of CIFAR-10. Received: '.*tar.gz'.*cifar-10-batches-py"):
+    with pytest.raises(ValueError, match=r"tar.gz' is not a tar archive of CIFAR-10's folder 'cifar-10-batches-py'"):
         load_cifar10(path)
 
 
@@ -102,7 +113,7 @@ def test_cifar100_has_fine_labels(tmp_path, monkeypatch):
     for (_, labels), (_, test_labels) in (load_cifar100(), load_cifar100(folder)):
         assert (labels.tolist(), test_labels.tolist()) == ([99, 0, 5], [7, 8, 9])
     (folder / "test").unlink()
-    with pytest.raises(FileNotFoundError, match=r"not there.*without 'test'.*Pass that, or set ALLCONVNET_CIFAR100"):
+    with pytest.raises(FileNotFoundError, match=r"no 'test'. Pass the folder .* or set ALLCONVNET_CIFAR100"):
         load_cifar100()
 
 

@@ -118,14 +118,16 @@ def test_slow_reference(form, method, kernels):
     units = np.array([[0, 1, 2], [2, 2, 3], [1, 0, 0]])
     expected = [reference(image, kernels, tuple(unit), method) for image, unit in zip(images, units, strict=True)]
     before = [value.copy() for value in model.get_weights()]
-    config, nodes = model.get_config(), [len(layer._inbound_nodes) for layer in model.layers]
+    config = model.get_config()
     found = guided_backprop(model, images, units, method=method, batch_size=2)
     assert found.dtype == "float32"
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    # The model is as it was.
+    # The model is as it was, and a new weight counts at once.
     assert model.get_config() == config
-    assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    model.set_weights([2 * value for value in before])
+    again = guided_backprop(model, images, units, method=method)
+    np.testing.assert_allclose(again, 8 * found, rtol=1e-4, atol=1e-3)
 
 
 def test_methods_differ(kernels):
@@ -227,28 +229,34 @@ class Subclassed(keras.Model):
 
 
 def test_unknown_layer():
-    with pytest.raises(ValueError, match=r"no such layer\. Received: layer='conv9'\. Allowed: .*'conv2d"):
+    with pytest.raises(
+        ValueError, match=r"Unknown layer\. Received: layer='conv9'\. Did you mean 'conv2d.*Allowed: 'conv2d"
+    ):
         guided_backprop(with_relu(), IMAGES, layer="conv9")
 
 
 @pytest.mark.parametrize(
     ("model", "arguments", "match"),
     [
-        (with_relu(layers.LeakyReLU()), {}, r"ReLU only\. Received: leakyrelu in 'leaky"),
-        (with_relu(layers.PReLU()), {}, r"Received: prelu"),
-        (with_relu(layers.Activation("gelu")), {"method": "deconvnet"}, r"Received: gelu"),
-        (with_relu(layers.Conv2D(2, 1, activation="tanh"), layers.Flatten()), {}, r"Received: tanh"),
-        (with_relu(layers.ReLU(6)), {}, r"Received: relu with \[0\.0, 0\.0, 6\]"),
-        (with_relu(layers.Softmax(), layers.Flatten()), {}, r"Received: softmax"),
-        (keras.Model(INPUT, ops.silu(ops.relu(INPUT))), {}, r"Received: silu in 'silu"),
-        (with_relu(Block()), {}, r"may hide a ReLU\. Received: Block"),
+        (with_relu(layers.LeakyReLU()), {}, r"for ReLU, not for leakyrelu in 'leaky"),
+        (with_relu(layers.PReLU()), {}, r"not for prelu"),
+        (with_relu(layers.Activation("gelu")), {"method": "deconvnet"}, r"not for gelu"),
+        (with_relu(layers.Conv2D(2, 1, activation="tanh"), layers.Flatten()), {}, r"not for tanh"),
+        (with_relu(layers.ReLU(6)), {}, r"not for relu with \[0\.0, 0\.0, 6\]"),
+        (with_relu(layers.Softmax(), layers.Flatten()), {}, r"not for softmax"),
+        (keras.Model(INPUT, ops.silu(ops.relu(INPUT))), {}, r"not for silu in 'silu"),
+        (with_relu(Block()), {}, r"Block 'block.* may hide a ReLU"),
         (keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3)]), {}, r"no ReLU that can be seen"),
-        (with_relu(), {"method": "guide"}, r"Unknown method\. Received: method='guide'\. Allowed: 'guided'"),
+        (
+            with_relu(),
+            {"method": "guide"},
+            r"Unknown method\. Received: method='guide'\. Did you mean 'guided'\? Allowed: 'deconvnet'",
+        ),
         (with_relu(), {"batch_size": 0}, r"Impossible batch_size\. Received: batch_size=0\. Allowed: a whole"),
-        (with_relu(), {"target": 4}, r"target=4\. Allowed: a class or channel 0 to 3, a tuple .* within \(6, 6, 4\)"),
+        (with_relu(), {"target": 4}, r"target=4\. Allowed: None, a number 0 to 3, a tuple .* within \(6, 6, 4\)"),
         (with_relu(), {"target": (6, 0, 0)}, r"target=\(6, 0, 0\)"),
         (with_relu(), {"target": (1, 2)}, r"target=\(1, 2\)"),
-        (with_relu(), {"target": [1, 2, 3]}, r"target=\[1, 2, 3\] for 2 images"),
+        (with_relu(), {"target": [1, 2, 3]}, r"target=\[1, 2, 3\]\. Allowed: .* for each of 2 images"),
         (with_relu(), {"target": 0.5}, r"target=0\.5"),
         (keras.Model(INPUT, [ops.relu(INPUT), INPUT]), {}, r"one input and one output\. Received: 1 inputs, 2 outputs"),
     ],
@@ -266,13 +274,13 @@ def test_images_that_do_not_fit(images):
 
 
 def test_subclassed_model():
-    with pytest.raises(TypeError, match=r"cannot be followed\. Received: Subclassed\. Allowed: a functional"):
+    with pytest.raises(TypeError, match=r"must be functional.* Received: Subclassed"):
         guided_backprop(Subclassed(), IMAGES)
 
 
 def test_another_backend(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ValueError, match=r"No gradients on this backend.*'torch'.*'tensorflow' or 'jax'"):
+    with pytest.raises(ValueError, match=r"need the backend 'tensorflow' or 'jax', not 'torch'"):
         guided_backprop(with_relu(), IMAGES)
 
 
@@ -300,7 +308,7 @@ def test_class_map_of_no_class(net, pictures, classes):
 
 
 def test_class_map_without_average():
-    with pytest.raises(ValueError, match=r"not an average over a map\. Received: Flatten"):
+    with pytest.raises(ValueError, match=r"must be a GlobalAveragePooling2D\. Received: Flatten"):
         class_activation_map(with_relu(layers.Flatten()), IMAGES)
 
 
@@ -336,7 +344,7 @@ def test_layer_called_twice():
     first = relu(layers.Conv2D(2, 3)(INPUT))
     model = keras.Model(INPUT, layers.Conv2D(2, 3, name="last")(relu(layers.Conv2D(2, 3)(first))))
     assert receptive_field(model, "last") == (7, 1, 0)
-    with pytest.raises(ValueError, match=r"several outputs in the model\. Received: layer='relu' with 2 outputs"):
+    with pytest.raises(ValueError, match=r"calls the layer 'relu' 2 times"):
         guided_backprop(model, IMAGES, layer="relu")
 
 
@@ -356,7 +364,7 @@ def test_activation_above_the_layer():
 )
 def test_receptive_field_is_where_the_gradient_is(variant, arguments):
     model = AllConvNet(variant, weights=None, **{"include_top": False} | arguments)
-    side = model.input_shape[1] // 4 * 4  # The dense net cuts off the rest.
+    side = model.input_shape[1]
     image = np.random.default_rng(0).integers(0, 256, (1, *model.input_shape[1:]))
     names = [layer.name for layer in model.layers if layer.name.startswith(("conv", "pool"))]
     for name in names[:: len(names) // 3]:
@@ -374,18 +382,18 @@ def test_receptive_field_is_where_the_gradient_is(variant, arguments):
 
 
 def test_receptive_field_errors(net):
-    with pytest.raises(ValueError, match=r"no such layer\. Received: layer='conv10'"):
+    with pytest.raises(ValueError, match=r"Unknown layer\. Received: layer='conv10'"):
         receptive_field(net, "conv10")
-    with pytest.raises(ValueError, match=r"sees the whole image\. Received: layer='logits'"):
+    with pytest.raises(ValueError, match=r"'logits' sees the whole image"):
         receptive_field(net, "logits")
     branches = keras.Model(INPUT, layers.Add(name="sum")([INPUT, layers.ReLU()(INPUT)]))
-    with pytest.raises(ValueError, match=r"The model branches\. Received: 'sum'"):
+    with pytest.raises(ValueError, match=r"branches at 'sum'"):
         receptive_field(branches, "sum")
     inner = AllConvNet(weights=None, include_top=False)
     transposed, last = layers.Conv2DTranspose(3, 3, 2), layers.Conv2D(3, 3, data_format="channels_first")
-    for first in (inner, layers.ZeroPadding2D(3), layers.CenterCrop(8, 8), transposed, last):
+    for first in (inner, layers.CenterCrop(8, 8), transposed, last):
         model = keras.Sequential([keras.Input((32, 32, 3)), first, layers.Conv2D(4, 1, name="head")])
-        with pytest.raises(ValueError, match=rf"cannot be told. Received: \w+ '{first.name}' on the way"):
+        with pytest.raises(ValueError, match=rf"cannot be told: \w+ '{first.name}' lies before 'head'"):
             receptive_field(model, "head")
     differ = r"Rows and columns .* \(3, 1, 0\) and \(5, 1, 0\) in 'wide'"
     with pytest.raises(ValueError, match=differ):
@@ -434,13 +442,13 @@ def test_no_picture(arrays):
 
 
 def test_maps_and_images_that_differ():
-    with pytest.raises(ValueError, match=r"not those of the maps"):
+    with pytest.raises(ValueError, match=r"images must be uint8 .* float64 \(2, 4, 4\) with images uint8"):
         to_picture(np.zeros((2, 4, 4)), images=np.zeros((1, 8, 8, 3), "uint8"))
 
 
 def test_stored_picture(pictures):
     """The picture that a person has looked at; made again from the published weights."""
-    net = AllConvNet("all_cnn_c", weights="cifar10_v1")
+    net = AllConvNet("all_cnn_c", weights="cifar10_v4")
     gradients = [guided_backprop(net, pictures[3:4], method=method) for method in METHODS]
     maps = class_activation_map(net, pictures[3:4], 3)[..., 0]
     rows = [

@@ -16,13 +16,17 @@ SOURCE = Path(allconvnet.__file__).parent
 TOP = Path(__file__).parents[1]
 # A module imports only from layers to its left.
 LAYERS = [
-    ["_errors", "_files"],
-    ["_specs", "_backend"],
+    ["_errors", "_files", "_backend"],
+    ["_specs"],
     ["_weights"],
     ["_fetch"],
-    ["data", "preprocessing"],
+    ["_weight_files", "data"],
+    ["preprocessing"],
+    ["whitening", "_batch_norm"],
     ["models"],
-    ["optimizers", "explain"],
+    ["optimizers", "_graph", "pictures"],
+    ["explain", "recipes"],
+    ["_augment", "_run"],
     ["training"],
 ]
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
@@ -82,7 +86,6 @@ def test_images_and_labels_need_no_keras():
 def test_public_names():
     citation = (TOP / "CITATION.cff").read_text()
     assert f"\nversion: {allconvnet.__version__}\n" in citation
-    assert sorted(allconvnet.__all__) == sorted([*allconvnet._MODULE_OF, "__version__"])
     assert set(allconvnet.__all__) <= set(dir(allconvnet))
     for name in allconvnet.__all__:
         assert getattr(allconvnet, name) is not None
@@ -91,10 +94,8 @@ def test_public_names():
 @pytest.mark.parametrize("module", sorted(set(allconvnet._MODULE_OF.values())))
 def test_front_door_offers_what_a_module_does(module):
     home = __import__(f"allconvnet.{module}", fromlist=["x"])
-    offered = {name for name, where in allconvnet._MODULE_OF.items() if where == module}
-    assert offered <= set(vars(home))
-    if not module.startswith("_"):
-        assert offered <= set(home.__all__)
+    assert sorted(home.__all__) == sorted(allconvnet._PUBLIC[module])
+    assert set(home.__all__) <= set(vars(home))
 
 
 @pytest.mark.parametrize("name", [name for name in allconvnet.__all__ if name != "__version__"])
@@ -115,8 +116,49 @@ def test_links_lead_somewhere(page):
 
 
 def test_unknown_name():
-    with pytest.raises(AttributeError, match=r"no attribute 'AllConvNets'; it has .*AllConvNet"):
+    with pytest.raises(AttributeError, match=r"module 'allconvnet' has no attribute 'AllConvNets'"):
         allconvnet.AllConvNets  # noqa: B018 - the access is the test
+
+
+def test_unknown_name_suggests_the_closest():
+    ended = subprocess.run([sys.executable, "-c", "import allconvnet; allconvnet.AllConvNets"], capture_output=True)
+    assert b"Did you mean: 'AllConvNet'?" in ended.stderr
+
+
+PROGRAM = """
+import allconvnet
+model = allconvnet.AllConvNet("all_cnn_c", pooling="avg", include_top=False)
+allconvnet.AllConvNet("resnet")
+allconvnet.AllConvNet(pooling="mean")
+allconvnet.fit_cifar10("all_cnn_c", precision="float16")
+allconvnet.nothing
+reveal_type(allconvnet.weights_info("all_cnn_c.cifar10").top1)
+"""
+
+
+def test_type_checkers_see_names_and_choices(tmp_path):
+    """Wrong lines are errors, right ones are none."""
+    api = pytest.importorskip("mypy.api")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    options = ["--ignore-missing-imports", "--follow-imports=silent", "--cache-dir", str(tmp_path / "cache")]
+    output, _, _ = api.run([str(tmp_path / "program.py"), *options])
+    lines = [line.partition("program.py:")[2] for line in output.splitlines()]
+    found = {line.partition(":")[0]: line for line in lines if ": error:" in line}
+    assert sorted(found) == ["4", "5", "6", "7"], output
+    assert "all_cnn_c" in found["4"]
+    assert '"nothing"' in found["7"]
+    assert 'Revealed type is "float"' in output.replace("builtins.", "")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_keras_public_names_only(module):
+    """What begins with an underscore belongs to `self`, or to this package."""
+    for node in ast.walk(ast.parse((SOURCE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            owner = ast.unparse(node.value)
+            assert owner in ("self", "_backend", "_weights", "os.environ"), (
+                f"{module}.py:{node.lineno} {owner}.{node.attr}"
+            )
 
 
 def test_every_test_of_an_error_says_which():

@@ -93,7 +93,10 @@ def test_configuration_round_trip(value):
     [
         (lambda: ConvMuon(momentum=5), r"Impossible momentum. Received: momentum=5. Allowed: 0 to 1"),
         (lambda: ConvMuon(l2=-1.0), r"Impossible l2. Received: l2=-1.0. Allowed: 0 or more"),
-        (lambda: ConvMuon(exclude="class_conv"), r"a single string. Received: exclude='class_conv'. Allowed: names of"),
+        (
+            lambda: ConvMuon(exclude="class_conv"),
+            r"exclude must be a list of layer names, not a single string. Received: 'class_conv'",
+        ),
         (
             lambda: LinearWarmupDecay(0.2, 0, 0.2),
             r"Impossible total_steps. Received: total_steps=0. Allowed: 1 or",
@@ -106,9 +109,9 @@ def test_bad_arguments(make, match):
         make()
 
 
-def test_net_without_batch_normalisation_is_refused():
+def test_net_without_batch_normalization_is_refused():
     """Rescaled, its kernels would compute something else."""
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
-    with pytest.raises(ValueError, match=r"no batch normalisation follows. Received: the layer 'conv1', with a bias"):
+    with pytest.raises(ValueError, match=r"needs batch normalization behind them, but 'conv1' has a bias"):
         ConvMuon().build(model.trainable_variables)
     ConvMuon(exclude=["conv1"]).build(model.trainable_variables)

@@ -278,19 +278,19 @@ def test_size():
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        (("nowhere.png",), FileNotFoundError, r"There is no such picture. Received: 'nowhere.png'"),
-        ((b"not a picture",), ValueError, r"not a picture that OpenCV can read. Received: 13 bytes"),
+        (("nowhere.png",), FileNotFoundError, r"There is no picture 'nowhere.png'"),
+        ((b"not a picture",), ValueError, r"OpenCV cannot read this as a picture. Received: 13 bytes"),
         ((b"",), ValueError, r"Received: 0 bytes"),
         ((3,), TypeError, r"Not a picture. Received: int"),
-        ((PICTURE / 255,), ValueError, r"look like 0..1. Received: float64.*Multiply by 255"),
+        ((PICTURE / 255,), ValueError, r"look like 0..1.*multiply them by 255. Received: float64"),
         ((PICTURE.astype("float32"),), ValueError, r"Not a picture. Received: float32.*uint8 or uint16"),
         ((PICTURE[:, :, :2],), ValueError, r"1, 3 or 4 channels"),
         ((np.zeros((0, 4, 3), np.uint8),), ValueError, r"Not a picture. Received: uint8 \(0, 4, 3\)"),
         ((PICTURE[None],), ValueError, r"uint8 \(1, 32, 32, 3\)"),
         ((PICTURE, {"fit": "pad"}), ValueError, r"Unknown fit. Received: fit='pad'"),
-        ((PICTURE, {"size": (0, 4)}), ValueError, r"Bad size. Received: size=\(0, 4\)"),
-        ((PICTURE, {"size": 32}), ValueError, r"Bad size. Received: size=32"),
-        ((PICTURE, {"size": (32.0, 32)}), ValueError, r"Bad size. Received: size=\(32.0, 32\)"),
+        ((PICTURE, {"size": (0, 4)}), ValueError, r"Impossible size. Received: size=\(0, 4\)"),
+        ((PICTURE, {"size": 32}), ValueError, r"Impossible size. Received: size=32"),
+        ((PICTURE, {"size": (32.0, 32)}), ValueError, r"Impossible size. Received: size=\(32.0, 32\)"),
     ],
 )
 def test_what_is_no_picture(arguments, error, match):
@@ -301,14 +301,14 @@ def test_what_is_no_picture(arguments, error, match):
 
 def test_batches():
     np.testing.assert_array_equal(load_images([PICTURE, encode(PICTURE)]), [PICTURE, PICTURE])
-    with pytest.raises(TypeError, match=r"takes a list.*Received: sources='cat.jpg'.*use load_image"):
+    with pytest.raises(TypeError, match=r"takes a list.*load_image takes one. Received: 'cat.jpg'"):
         load_images("cat.jpg")
-    with pytest.raises(TypeError, match=r"takes a list.*Received: sources=uint8 \(32, 32, 3\).*use load_image"):
+    with pytest.raises(TypeError, match=r"takes a list.*Received: uint8 \(32, 32, 3\)"):
         load_images(PICTURE)
     assert load_images(PICTURE[None]).shape == (1, 32, 32, 3)
     with pytest.raises(ValueError, match="There is no picture"):
         load_images([])
-    with pytest.raises(ValueError, match=r"several sizes.*Pass size"):
+    with pytest.raises(ValueError, match=r"several sizes.*pass size"):
         load_images([PICTURE, QUARTERS], size=None)
 
 
@@ -327,11 +327,11 @@ def test_preprocess_input():
     ("images", "match"),
     [
         (PICTURE / 255, r"look like 0..1"),
-        (PICTURE / 127.5 - 1, r"not raw pixels. Received: float64 from -1"),
+        (PICTURE / 127.5 - 1, r"not raw pixels.* Received: float64 from -1"),
         (PICTURE * 2.0, r"not raw pixels"),
-        (PICTURE.astype("uint16") * 257, r"not raw pixels. Received: uint16 from \d+ to \d+"),
-        (PICTURE.astype("int32") - 300, r"not raw pixels. Received: int32 from -300"),
-        (np.full((8, 8, 3), np.nan), r"not raw pixels. Received: float64 from nan"),
+        (PICTURE.astype("uint16") * 257, r"not raw pixels.* Received: uint16 from \d+ to \d+"),
+        (PICTURE.astype("int32") - 300, r"not raw pixels.* Received: int32 from -300"),
+        (np.full((8, 8, 3), np.nan), r"not raw pixels.* Received: float64 from nan"),
         (PICTURE[:, :, :2], r"Allowed: \[..., height, width, 3 or 1\]"),
     ],
 )
@@ -369,17 +369,17 @@ def test_decode_predictions():
 
 def test_a_file_says_classes_and_normalization(tmp_path):
     path = tmp_path / "pets.weights.h5"
-    with pytest.raises(FileNotFoundError, match=r"no such weights file. Received: weights='.*pets"):
+    with pytest.raises(FileNotFoundError, match=r"There is no weights file '.*pets"):
         decode_predictions(np.ones((1, 2)), weights=path)
     with h5py.File(path, "w") as file:
         file.attrs["variant"] = "all_cnn_c"
-    with pytest.raises(ValueError, match=r"does not say its class_names.*Pass class_names"):
+    with pytest.raises(ValueError, match=r"has no valid attribute 'class_names'"):
         decode_predictions(np.ones((1, 2)), weights=path)
     with h5py.File(path, "a") as file:
         file.attrs["class_names"] = ["cat", "dog"]
         file.attrs["mean"] = [100.0, 120.0, 140.0]
     images = np.full((1, 2, 2, 3), 200, "uint8")
-    with pytest.raises(ValueError, match=r"does not say its std. .*Build the model with include_preprocessing=True"):
+    with pytest.raises(ValueError, match=r"has no valid attribute 'std'"):
         preprocess_input(images, weights=path)
     with h5py.File(path, "a") as file:
         file.attrs["std"] = [50.0, 40.0, 30.0]
@@ -388,7 +388,7 @@ def test_a_file_says_classes_and_normalization(tmp_path):
         assert decode_predictions(np.array([[0.2, 0.8]]), weights=weights) == [[("dog", 0.8), ("cat", 0.2)]]
         assert preprocess_input(images, weights=weights)[0, 0, 0].tolist() == [2, 2, 2]
     path.write_bytes(b"no HDF5")
-    with pytest.raises(ValueError, match=r"This is not an HDF5 file"):
+    with pytest.raises(ValueError, match=r"is not an HDF5 file"):
         preprocess_input(images, weights=path)
 
 
@@ -399,12 +399,12 @@ def set_aside(name):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"predictions": np.ones((2, 100))}, r"shape \(2, 100\) for 10 names. Allowed: \[N, 10\]. Pass class_names"),
+        ({"predictions": np.ones((2, 100))}, r"10 class names do not fit .* shape \(2, 100\). Pass class_names"),
         ({"predictions": np.ones(10)}, r"shape \(10,\)"),
-        ({"predictions": np.ones((2, 10)), "class_names": ["a"]}, r"for 1 names"),
-        ({"predictions": np.ones((2, 10)), "top": 11}, r"Received: top=11. Allowed: 1 to 10"),
+        ({"predictions": np.ones((2, 10)), "class_names": ["a"]}, r"1 class names do not fit"),
+        ({"predictions": np.ones((2, 10)), "top": 11}, r"Received: top=11. Allowed: a whole number, 1 to 10"),
         ({"predictions": np.ones((2, 10)), "top": 0}, r"Received: top=0"),
-        ({"predictions": np.full((2, 10), np.nan)}, r"not finite"),
+        ({"predictions": np.full((2, 10), np.nan)}, r"infinite or not a number"),
         ({"predictions": np.ones((2, 10)), "weights": "mnist"}, r"Unknown weights"),
     ],
 )
@@ -419,7 +419,7 @@ def test_global_contrast_normalization():
     assert result.mean() == pytest.approx(0, abs=1e-4)
     assert np.linalg.norm(result[0]) == pytest.approx(55, rel=1e-5)
     assert (result[1] == 0).all()
-    with pytest.raises(ValueError, match=r"no batch of images. Received: shape \(\d+, \d+, 3\). Allowed: \[N"):
+    with pytest.raises(ValueError, match=r"Not a batch of images. Received: shape \(\d+, \d+, 3\). Allowed: \[N"):
         global_contrast_normalize(PICTURE)
 
 
@@ -434,5 +434,5 @@ def test_zca_whitens(tmp_path):
     np.testing.assert_allclose(zca.matrix, zca.matrix.T, atol=1e-10)
     zca.save(tmp_path / "zca.npz")
     np.testing.assert_array_equal(ZCA.load(tmp_path / "zca.npz").apply(images), zca.apply(images))
-    with pytest.raises(ValueError, match=r"another size.*Received: 12 values an image. Allowed: 18"):
+    with pytest.raises(ValueError, match=r"Fitted on images of 18 values. Received: 12 values"):
         zca.apply(images[:, :2])

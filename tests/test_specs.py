@@ -1,9 +1,11 @@
 """The table of nets against the paper: parameters, sizes, errors that name what is allowed."""
 
+from typing import get_args
+
 import pytest
 
 from allconvnet import list_variants
-from allconvnet._specs import NORMALIZATION, SPECS, Conv, Dropout, MaxPool, get_spec
+from allconvnet._specs import NORMALIZATION, SPECS, Conv, Dropout, MaxPool, Variant, get_spec
 
 PAPER = {
     "model_a": 839_242,
@@ -29,7 +31,7 @@ def kinds(spec):
 
 
 def test_fifteen_nets():
-    assert list_variants() == list(PAPER)
+    assert list_variants() == list(PAPER) == list(get_args(Variant))
 
 
 @pytest.mark.parametrize("variant", list_variants())
@@ -97,5 +99,5 @@ def test_normalization_and_error_are_there(variant):
 
 
 def test_unknown_variant():
-    with pytest.raises(ValueError, match=r"Unknown variant. Received: variant='all_cnn_d'. Allowed: 'model_a', "):
+    with pytest.raises(ValueError, match=r"variant='all_cnn_d'. Did you mean 'all_cnn_[abc]'\? Allowed: 'all_cnn_a', "):
         get_spec("all_cnn_d")

@@ -1,19 +1,19 @@
-"""What is written for each backend: vector-Jacobian products, the pipeline of batches, fused batch normalisation."""
+"""What differs between backends and machines: gradients, processes, pipelines of batches, bfloat16."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
-from keras import ops
-
-from allconvnet._errors import message
 
 
 def vjp(function: Callable, inputs) -> tuple[object, Callable]:
-    """`function(inputs)`, and what takes the gradient of a sum weighted by `weights` back to `inputs`, once."""
+    """`function(inputs)`, and a function from weights of the outputs to the gradient at `inputs`, to be called once."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
@@ -27,18 +27,18 @@ def vjp(function: Callable, inputs) -> tuple[object, Callable]:
             tape.watch(inputs)
             outputs = function(inputs)
         return outputs, lambda weights: tape.gradient(outputs, inputs, weights, unconnected_gradients="zero")
-    raise ValueError(
-        message(
-            "No gradients on this backend",
-            received=f"keras.backend.backend()={backend!r}",
-            allowed="'tensorflow' or 'jax'",
-            next_step="Set the environment variable KERAS_BACKEND before keras is imported.",
-        )
-    )
+    raise ValueError(f"Gradients need the backend 'tensorflow' or 'jax', not {backend!r}: set KERAS_BACKEND.")
+
+
+def fused_batch_norm(inputs, gamma, beta, epsilon: float) -> tuple:
+    """TensorFlow's training kernel: outputs, mean and variance of the batch."""
+    import tensorflow as tf
+
+    return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=epsilon)
 
 
 def processes() -> tuple[int, int]:
-    """Number of this process and how many train together, by Keras' distribution."""
+    """Number of this process, and of the processes that train together, by Keras' distribution."""
     distribution, backend = keras.distribution.distribution(), keras.backend.backend()
     if backend == "jax":
         import jax
@@ -46,23 +46,10 @@ def processes() -> tuple[int, int]:
         if distribution is not None:
             return jax.process_index(), jax.process_count()
         if jax.process_count() > 1:
-            raise ValueError(
-                message(
-                    "Processes are joined, but share nothing",
-                    received=f"{jax.process_count()} processes, keras.distribution.distribution()=None",
-                    next_step="Call keras.distribution.set_distribution("
-                    "keras.distribution.DataParallel(auto_shard_dataset=False)) in each.",
-                )
-            )
+            call = "keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))"
+            raise ValueError(f"{jax.process_count()} processes run, but share nothing. Call {call} in each.")
     elif distribution is not None:
-        raise ValueError(
-            message(
-                "Only JAX trains in several processes or on several devices here",
-                received=f"a keras.distribution on keras.backend.backend()={backend!r}",
-                allowed="KERAS_BACKEND=jax",
-                next_step="Set that, or keras.distribution.set_distribution(None).",
-            )
-        )
+        raise ValueError(f"Training in several processes needs KERAS_BACKEND=jax. Received: backend {backend!r}.")
     return 0, 1
 
 
@@ -89,49 +76,59 @@ def batches(images: np.ndarray, targets: np.ndarray, batch_size: int) -> dict[st
     """Arguments of `model.fit` for whole batches in this order; of each batch, the part of this process."""
     process, count = processes()
     if batch_size % count:
-        raise ValueError(
-            message(
-                "A batch must divide among the processes",
-                received=f"batch_size={batch_size}, {count} processes",
-                next_step=f"Use a recipe whose batch_size is a multiple of {count}.",
-            )
-        )
+        raise ValueError(f"batch_size={batch_size} must be a multiple of the number of processes, {count}.")
     mine = slice(process * batch_size // count, (process + 1) * batch_size // count)
-    count_of_images = len(images) // batch_size * batch_size
-    steps = [part[:count_of_images].reshape(-1, batch_size, *part.shape[1:])[:, mine] for part in (images, targets)]
+    whole = len(images) // batch_size * batch_size
+    steps = [part[:whole].reshape(-1, batch_size, *part.shape[1:])[:, mine] for part in (images, targets)]
     if keras.backend.backend() != "tensorflow":
         x, y = (part.reshape(-1, *part.shape[2:]) for part in steps)
         return {"x": x, "y": y, "batch_size": batch_size // count, "shuffle": False}
     return {"x": _pipeline(tuple(steps)), "shuffle": False}
 
 
-def whole(images: np.ndarray, batch_size: int) -> dict[str, object]:
+def prediction_batches(images: np.ndarray, batch_size: int) -> dict[str, object]:
     """Arguments of `model.predict`."""
     if keras.backend.backend() != "tensorflow":
         return {"x": images, "batch_size": batch_size}
     return {"x": _pipeline(images).batch(batch_size)}
 
 
-def _pipeline(batches):
+def _pipeline(arrays):
     import tensorflow as tf
 
     # From arrays, Keras makes a tf.data pipeline that tunes itself, and at whose end TensorFlow 2.21 waits for the
     # tuning thread to wake up: 10 ms, 20 ms, ... 41 s, 82 s after the start. Here is nothing to tune.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return tf.data.Dataset.from_tensor_slices(batches).prefetch(2).with_options(options)
+    return tf.data.Dataset.from_tensor_slices(arrays).prefetch(2).with_options(options)
 
 
-class BatchNormalization(keras.layers.BatchNormalization):
-    """Trains through TensorFlow's fused kernel: Keras composes the layer of elementwise operations in float32."""
+def jit_compile() -> bool | str:
+    """Argument of `model.compile`: on a CPU XLA makes TensorFlow slower, and compiles anew for each image size."""
+    return False if keras.backend.backend() == "tensorflow" and not _on_accelerator() else "auto"
 
-    def call(self, inputs, training=None, mask=None):
-        if not training or keras.backend.backend() != "tensorflow":
-            return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf
 
-        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=self.epsilon)
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1 - self.momentum))
-        return outputs
+def native_precision() -> str:
+    """The dtype policy in which the accelerator, or else the processor, is fastest."""
+    return "mixed_bfloat16" if _on_accelerator() or _bfloat16_instructions() else "float32"
+
+
+def machine() -> str:
+    """Processor architecture, usable cores, instructions for bfloat16, accelerators."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    accelerators = keras.distribution.list_devices() if _on_accelerator() else []
+    return ", ".join([platform.machine(), f"{cores} cores", *_bfloat16_instructions(), *accelerators])
+
+
+def _on_accelerator() -> bool:
+    # Not list_devices("gpu"): with JAX it raises where there is none.
+    return any(not device.lower().startswith("cpu") for device in keras.distribution.list_devices())
+
+
+def _bfloat16_instructions() -> list[str]:
+    """The processor's instructions for products in bfloat16, by their names in /proc/cpuinfo."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return []
+    return sorted({"avx512_bf16", "amx_bf16"} & set(flags))

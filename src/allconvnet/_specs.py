@@ -6,10 +6,21 @@ the paper come from three bases and one pure function, `derive`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from allconvnet._errors import listed, message
+from allconvnet._errors import unknown
+
+__all__ = ["list_variants"]
+
+# For type checkers; a test compares it with `SPECS`.
+Variant = Literal[
+    "model_a", "model_b", "model_c",
+    "strided_cnn_a", "strided_cnn_b", "strided_cnn_c",
+    "convpool_cnn_a", "convpool_cnn_b", "convpool_cnn_c",
+    "all_cnn_a", "all_cnn_b", "all_cnn_c",
+    "all_cnn_large", "all_cnn_b_imagenet", "all_conv_keras",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,8 +52,9 @@ class Dropout:
 
 Row = Conv | MaxPool | Dropout
 
-# Mean and standard deviation by which raw RGB pixels, 0..255, are normalised: those of the data set's training images.
-NORMALIZATION = {
+# Mean and standard deviation by which raw RGB pixels, 0..255, are normalized: those of the data set's training images.
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+NORMALIZATION: dict[str, Normalization] = {
     "cifar10": ((125.307, 122.950, 113.865), (62.993, 62.089, 66.705)),
     "cifar100": ((129.304, 124.070, 112.434), (68.170, 65.392, 70.418)),
     "imagenet": ((123.675, 116.280, 103.530), (58.395, 57.120, 57.375)),
@@ -98,11 +110,6 @@ class Spec:
                 total += (side * row.kernel) ** 2 * channels * row.filters
                 channels = row.filters
         return total
-
-    @property
-    def grid(self) -> int:
-        """Sides must be multiples of this for "same" padding to fall alike at each place of an image."""
-        return math.prod(row.stride for row in self.layers if not isinstance(row, Dropout) and row.padding == "same")
 
     @property
     def min_side(self) -> int:
@@ -174,13 +181,8 @@ def _large() -> tuple[Row, ...]:
             rows.append(Conv(filters, 2, stride, "valid", "leaky_relu"))
             if group > 0 and stride == 1:
                 rows.append(Dropout(group / 10))
-    return (
-        *rows,
-        Conv(1920, 2, 1, "valid", "leaky_relu"),
-        Dropout(0.5),
-        Conv(1920, 1, 1, "valid", "leaky_relu"),
-        Dropout(0.5),
-    )
+    top = [(Conv(1920, kernel, 1, "valid", "leaky_relu"), Dropout(0.5)) for kernel in (2, 1)]
+    return (*rows, *top[0], *top[1])
 
 
 def _imagenet() -> tuple[Row, ...]:
@@ -190,38 +192,24 @@ def _imagenet() -> tuple[Row, ...]:
     return (*rows, Dropout(0.5), Conv(1024, 3), Conv(1024, 1))
 
 
-def _ancestor() -> tuple[Row, ...]:
+def _conv_keras() -> tuple[Row, ...]:
     rows: list[Row] = []
     for filters in (96, 192):
         rows += [Conv(filters, 3), Conv(filters, 3), Conv(filters, 3, stride=2, activation=None), Dropout(0.5)]
     return (*rows, Conv(192, 3), Conv(192, 1))
 
 
+_KERAS_NOTE = "All-CNN-Keras: same padding throughout, no ReLU after the strided convolutions"
+_LARGE_NOTE = "2x2 convolutions on 126x126 images, LeakyReLU of slope 1/3 (our assumption)"
 SPECS: dict[str, Spec] = {
-    **{
-        f"{family}_{base}": Spec(
-            derive(_BASES[base], family), 10, 32, params, error, _FAMILY_NOTES[family].format(base.upper())
-        )
-        for (family, base), (params, error) in _CIFAR.items()
-    },
-    "all_cnn_large": Spec(
-        _large(),
-        10,
-        126,
-        77_455_690,
-        4.41,
-        "2x2 convolutions on 126x126 images, LeakyReLU of slope 1/3 (our assumption)",
-    ),
+    f"{family}_{base}": Spec(
+        derive(_BASES[base], family), 10, 32, params, error, _FAMILY_NOTES[family].format(base.upper())
+    )
+    for (family, base), (params, error) in _CIFAR.items()
+} | {
+    "all_cnn_large": Spec(_large(), 10, 126, 77_455_690, 4.41, _LARGE_NOTE),
     "all_cnn_b_imagenet": Spec(_imagenet(), 1000, 224, 9_372_840, 41.2, "ALL-CNN-B scaled up for ImageNet", "imagenet"),
-    "all_conv_keras": Spec(
-        _ancestor(),
-        10,
-        32,
-        1_369_738,
-        None,
-        "All-CNN-Keras: same padding throughout, no ReLU after the strided convolutions",
-        "unit",
-    ),
+    "all_conv_keras": Spec(_conv_keras(), 10, 32, 1_369_738, None, _KERAS_NOTE, "unit"),
 }
 
 
@@ -242,5 +230,5 @@ def list_variants() -> list[str]:
 def get_spec(variant: str) -> Spec:
     """The row of `variant`; ValueError lists the names that exist."""
     if variant not in SPECS:
-        raise ValueError(message("Unknown variant", received=f"variant={variant!r}", allowed=listed(SPECS)))
+        raise unknown("variant", variant, SPECS)
     return SPECS[variant]

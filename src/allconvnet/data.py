@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as they lie on disk, read with an unpickler that allows only what their batches need."""
+"""CIFAR-10 and CIFAR-100 from disk, read with an unpickler that allows only what their batches need."""
 
 from __future__ import annotations
 
@@ -6,45 +6,36 @@ import os
 import pickle
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
-from allconvnet._errors import message
 from allconvnet._fetch import fetch_dataset
-from allconvnet._weights import CIFAR10_CLASSES, CIFAR100_CLASSES
+from allconvnet._weights import CIFAR10_CLASSES, CIFAR100_CLASSES, CLASS_NAMES
 
-__all__ = ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "Split", "load_cifar10", "load_cifar100"]
+__all__ = ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "load_cifar10", "load_cifar100"]
 
 # Images uint8 [N, 32, 32, 3], RGB; labels int32 [N].
 Split = tuple[np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True)
-class _DataSet:
-    """A data set as it lies on disk."""
+class _Layout(NamedTuple):
+    """A data set on disk."""
 
     title: str
     folder: str
-    train: tuple[str, ...]
+    train: list[str]
     test: str
     labels: bytes
-    classes: tuple[str, ...]
 
 
-_SETS = {
-    "cifar10": _DataSet(
-        "CIFAR-10",
-        "cifar-10-batches-py",
-        tuple(f"data_batch_{number}" for number in range(1, 6)),
-        "test_batch",
-        b"labels",
-        CIFAR10_CLASSES,
-    ),
-    "cifar100": _DataSet("CIFAR-100", "cifar-100-python", ("train",), "test", b"fine_labels", CIFAR100_CLASSES),
+_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
+_LAYOUTS = {
+    "cifar10": _Layout("CIFAR-10", "cifar-10-batches-py", _BATCHES, "test_batch", b"labels"),
+    "cifar100": _Layout("CIFAR-100", "cifar-100-python", ["train"], "test", b"fine_labels"),
 }
+_MAX_BYTES = 1 << 28  # CIFAR-100's training batch has 155 million.
 # What the pickle of a NumPy array names; anything else in a batch could run code.
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -66,8 +57,8 @@ def load_cifar10(source: str | os.PathLike[str] | None = None) -> tuple[Split, S
     """CIFAR-10's training and test images.
 
     Args:
-        source: the folder `cifar-10-batches-py`, one that contains it, or the archive `cifar-10-python.tar.gz`. None
-            means the environment variable ALLCONVNET_CIFAR10, else the archive, downloaded once (170 MB).
+        source: the folder `cifar-10-batches-py`, a folder that contains it, or the archive `cifar-10-python.tar.gz`.
+            None means the environment variable ALLCONVNET_CIFAR10, else the archive, downloaded once (170 MB).
 
     Returns:
         `(train_images, train_labels), (test_images, test_labels)`: uint8 `[N, 32, 32, 3]` RGB and int32 `[N]`, 50,000
@@ -91,12 +82,10 @@ def load_cifar100(source: str | os.PathLike[str] | None = None) -> tuple[Split, 
     """CIFAR-100's training and test images, with their fine labels.
 
     Args:
-        source: the folder `cifar-100-python`, one that contains it, or the archive `cifar-100-python.tar.gz`. None
-            means the environment variable ALLCONVNET_CIFAR100, else the archive, downloaded once (169 MB).
+        source: as in `load_cifar10`: `cifar-100-python`, `cifar-100-python.tar.gz`, ALLCONVNET_CIFAR100 (169 MB).
 
     Returns:
-        `(train_images, train_labels), (test_images, test_labels)`: uint8 `[N, 32, 32, 3]` RGB and int32 `[N]`, 50,000
-        and 10,000 of them in the official order; label k is `CIFAR100_CLASSES[k]`.
+        As `load_cifar10`; label k is `CIFAR100_CLASSES[k]`.
 
     Raises:
         FileNotFoundError: there is no such folder, archive or batch.
@@ -114,23 +103,16 @@ def load_cifar100(source: str | os.PathLike[str] | None = None) -> tuple[Split, 
 
 def load(name: str, source: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
     """The data set "cifar10" or "cifar100"."""
-    wanted = _SETS[name]
+    layout = _LAYOUTS[name]
     path = Path(source or os.environ.get(f"ALLCONVNET_{name.upper()}") or fetch_dataset(name)).expanduser()
-    if path.is_file():
-        try:
-            with tarfile.open(path) as archive:
-                return _splits(wanted, path, lambda file: _member(archive, f"{wanted.folder}/{file}"))
-        except tarfile.TarError:
-            raise ValueError(
-                message(
-                    f"This is not the archive of {wanted.title}",
-                    received=repr(str(path)),
-                    allowed=f"a tar archive of the folder {wanted.folder!r}, or that folder",
-                )
-            ) from None
-    if (path / wanted.folder).is_dir():
-        path = path / wanted.folder
-    return _splits(wanted, path, lambda file: (path / file).open("rb"))
+    if not path.is_file():
+        path = path / layout.folder if (path / layout.folder).is_dir() else path
+        return _splits(name, path, lambda batch: (path / batch).open("rb"))
+    try:
+        with tarfile.open(path) as archive:
+            return _splits(name, path, lambda batch: _member(archive, f"{layout.folder}/{batch}"))
+    except tarfile.TarError:
+        raise ValueError(f"{str(path)!r} is not a tar archive of {layout.title}'s folder {layout.folder!r}.") from None
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
@@ -143,38 +125,34 @@ def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     return file
 
 
-def _splits(wanted: _DataSet, path: Path, opener: Callable[[str], IO[bytes]]) -> tuple[Split, Split]:
-    batches = [_read_batch(wanted, path, name, opener) for name in (*wanted.train, wanted.test)]
+def _splits(name: str, path: Path, opener: Callable[[str], IO[bytes]]) -> tuple[Split, Split]:
+    layout = _LAYOUTS[name]
+    batches = [_read_batch(name, path, batch, opener) for batch in (*layout.train, layout.test)]
     images, labels = zip(*batches[:-1], strict=True)
     return (np.concatenate(images), np.concatenate(labels)), batches[-1]
 
 
-def _read_batch(wanted: _DataSet, path: Path, name: str, opener: Callable[[str], IO[bytes]]) -> Split:
-    count = len(wanted.classes)
+def _read_batch(name: str, path: Path, batch: str, opener: Callable[[str], IO[bytes]]) -> Split:
+    layout, count = _LAYOUTS[name], len(CLASS_NAMES[name])
+    wrong = f"{batch!r} in {str(path)!r} is not a {layout.title} batch"
     try:
-        with opener(name) as file:
-            batch = _Unpickler(file, encoding="bytes").load()
-        images, labels = np.asarray(batch[b"data"]), np.asarray(batch[wanted.labels], np.int32)
+        with opener(batch) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size > _MAX_BYTES:
+                raise ValueError(f"it has {size:,} bytes")
+            file.seek(0)
+            content = _Unpickler(file, encoding="bytes").load()
+        images, labels = np.asarray(content[b"data"]), np.asarray(content[layout.labels], np.int32)
     except FileNotFoundError:
-        raise FileNotFoundError(
-            message(
-                f"{wanted.title} is not there",
-                received=f"{str(path)!r}, without {name!r}",
-                allowed=f"the folder {wanted.folder!r} of {wanted.title}'s Python version, or its archive",
-                next_step=f"Pass that, or set ALLCONVNET_{wanted.title.replace('-', '')} to it; without either it is "
-                "downloaded.",
-            )
-        ) from None
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            message(f"This is not a {wanted.title} batch", received=f"{name!r} of {str(path)!r}: {error}")
-        ) from None
-    if images.dtype != np.uint8 or images.shape != (len(labels), 3072) or not ((labels >= 0) & (labels < count)).all():
-        raise ValueError(
-            message(
-                f"This is not a {wanted.title} batch",
-                received=f"{name!r} of {str(path)!r}: {images.dtype} {images.shape}, labels {labels.shape}",
-                allowed=f"uint8 [N, 3072] with N labels from 0 to {count - 1}",
-            )
-        )
+        way_out = f"Pass the folder {layout.folder!r} or its archive, or set ALLCONVNET_{name.upper()}"
+        raise FileNotFoundError(f"{layout.title} is not in {str(path)!r}: no {batch!r}. {way_out}.") from None
+    except Exception as error:  # A damaged or hostile pickle can raise anything.
+        raise ValueError(f"{wrong}: {error}.") from None
+    if (
+        images.dtype != np.uint8
+        or images.shape != (*labels.shape, 3072)
+        or not ((labels >= 0) & (labels < count)).all()
+    ):
+        received, allowed = f"{images.dtype} {images.shape}, labels {labels.shape}", f"labels from 0 to {count - 1}"
+        raise ValueError(f"{wrong}. Received: {received}. Allowed: uint8 [N, 3072] with N {allowed}.")
     return np.ascontiguousarray(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels

@@ -1,4 +1,4 @@
-"""Muon for convolution kernels, as a Keras optimizer."""
+"""Muon for convolution kernels, as a Keras optimizer, and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import keras
 from keras import ops
 
-from allconvnet._errors import check_number, message
+from allconvnet._errors import check_number
 
 __all__ = ["ConvMuon", "LinearWarmupDecay"]
 
@@ -37,9 +37,7 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, peak: float, total_steps: int, warmup: float) -> None:
         check_number("total_steps", total_steps, 1)
         check_number("warmup", warmup, 0, 1)
-        self.peak = peak
-        self.total_steps = total_steps
-        self.warmup = warmup
+        self.peak, self.total_steps, self.warmup = peak, total_steps, warmup
 
     def __call__(self, step):
         progress = ops.cast(step, "float32") / self.total_steps
@@ -53,24 +51,26 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("allconvnet")
 class ConvMuon(keras.optimizers.Optimizer):
-    """Muon (orthogonalised momentum) on convolution kernels, SGD with Nesterov momentum on everything else.
+    """Muon (orthogonalized momentum) on convolution kernels, SGD with Nesterov momentum on everything else.
 
     A convolution kernel is seen as a matrix `[out, in * height * width]`. Its Nesterov momentum is brought close to an
     orthogonal matrix by three Newton-Schulz steps, and the kernel is rescaled to Frobenius norm `sqrt(out)` before
-    each step: batch normalisation must follow every such convolution, so that its scale is free. (The nets of
+    each step: batch normalization must follow every such convolution, so that its scale is free. (The models of
     `AllConvNet` have none: fine-tune them with another optimizer.) `keras.optimizers.Muon` treats 2-D variables only.
 
     Args:
-        learning_rate: float or schedule, the rate of the orthogonalised updates.
-        momentum: float in [0, 1], of the orthogonalised updates.
+        learning_rate: float or schedule, the rate of the orthogonalized updates.
+        momentum: float in [0, 1], momentum of the orthogonalized updates.
         sgd_ratio: float, the rate of all other variables divided by `learning_rate`.
         sgd_momentum: float in [0, 1], Nesterov momentum of all other variables.
         l2: float, L2 gradient on those kernels that SGD treats.
         exclude: names of layers whose kernel SGD treats.
+        name: name of the optimizer.
+        **kwargs: arguments of `keras.optimizers.Optimizer`.
 
     Raises:
         ValueError: a number is out of its range, `exclude` is a single string, or a convolution that is not excluded
-            has a bias, which batch normalisation would make needless.
+            has a bias and so, most likely, no batch normalization behind it.
 
     Example:
         >>> import allconvnet, keras
@@ -97,13 +97,9 @@ class ConvMuon(keras.optimizers.Optimizer):
         check_number("sgd_momentum", sgd_momentum, 0, 1)
         check_number("l2", l2, 0)
         if isinstance(exclude, str):
-            allowed = "names of layers, as in ('class_conv',)"
-            raise ValueError(message("exclude is a single string", received=f"exclude={exclude!r}", allowed=allowed))
+            raise ValueError(f"exclude must be a list of layer names, not a single string. Received: {exclude!r}.")
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum = momentum
-        self.sgd_ratio = sgd_ratio
-        self.sgd_momentum = sgd_momentum
-        self.l2 = l2
+        self.momentum, self.sgd_ratio, self.sgd_momentum, self.l2 = momentum, sgd_ratio, sgd_momentum, l2
         self.exclude = tuple(exclude)
 
     def build(self, variables) -> None:
@@ -112,27 +108,25 @@ class ConvMuon(keras.optimizers.Optimizer):
         paths = {variable.path for variable in variables}
         for variable in variables:
             path, _, name = variable.path.rpartition("/")
-            if name == "kernel" and self._orthogonalises(variable) and f"{path}/bias" in paths:
-                raise ValueError(
-                    message(
-                        "Muon would rescale a convolution that no batch normalisation follows",
-                        received=f"the layer {path.rpartition('/')[2]!r}, with a bias",
-                        allowed="convolutions without a bias, before batch normalisation",
-                        next_step="Name the layer in exclude, or use another optimizer.",
-                    )
-                )
+            if name == "kernel" and self._orthogonalizes(variable) and f"{path}/bias" in paths:
+                layer = path.rpartition("/")[2]
+                raise ValueError(f"Muon rescales kernels, which needs batch normalization behind them, but {layer!r} "
+                                 "has a bias. Name it in exclude, or use another optimizer.")  # fmt: skip
         super().build(variables)
-        self.buffers = [self.add_variable_from_reference(variable, name="momentum") for variable in variables]
-        self._orthogonalised = [self._orthogonalises(variable) for variable in variables]
+        self._slots = {}
+        for variable in variables:
+            buffer = self.add_variable_from_reference(variable, name="momentum")
+            # TensorFlow passes the value to `update_step`, the others the variable.
+            for key in (variable, variable.value):
+                self._slots[id(key)] = buffer, self._orthogonalizes(variable)
 
-    def _orthogonalises(self, variable) -> bool:
+    def _orthogonalizes(self, variable) -> bool:
         return len(variable.shape) == 4 and not set(self.exclude) & set(variable.path.split("/"))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        index = self._get_variable_index(variable)
-        buffer, muon = self.buffers[index], self._orthogonalised[index]
+        buffer, muon = self._slots[id(variable)]
         momentum = self.momentum if muon else self.sgd_momentum
         if not muon and self.l2 and len(variable.shape) > 1:
             gradient = gradient + self.l2 * variable
@@ -148,13 +142,8 @@ class ConvMuon(keras.optimizers.Optimizer):
         self.assign(variable, scale * variable - rate * ops.reshape(ops.transpose(matrix), variable.shape))
 
     def get_config(self) -> dict:
-        return super().get_config() | {
-            "momentum": self.momentum,
-            "sgd_ratio": self.sgd_ratio,
-            "sgd_momentum": self.sgd_momentum,
-            "l2": self.l2,
-            "exclude": self.exclude,
-        }
+        names = ("momentum", "sgd_ratio", "sgd_momentum", "l2", "exclude")
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 def _orthogonal(matrix, steps: int = 3):

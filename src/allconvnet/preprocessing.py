@@ -1,45 +1,38 @@
-"""Images in, arrays out; labels back."""
+"""Pictures in, arrays out; labels back."""
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
 from allconvnet import _weights
-from allconvnet._errors import message
-from allconvnet._fetch import open_weights, own_file
-from allconvnet._files import replacing
+from allconvnet._errors import check_number
+from allconvnet._weight_files import open_file, own_file, read_attributes
 
-__all__ = [
-    "ZCA",
-    "decode_predictions",
-    "global_contrast_normalize",
-    "load_image",
-    "load_images",
-    "preprocess_input",
-]
+__all__ = ["decode_predictions", "load_image", "load_images", "preprocess_input"]
 
-Source = str | os.PathLike[str] | bytes | np.ndarray
-_FITS = ("resize", "crop")
+# A path, the bytes of a file, an array, a PIL image, or a file object open for reading bytes.
+Source = str | os.PathLike[str] | bytes | np.ndarray | Any
+Fit = Literal["resize", "crop"]
 
 
-def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: str = "resize") -> np.ndarray:
+def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: Fit = "resize") -> np.ndarray:
     """A picture as the pixels that a net takes.
 
-    EXIF orientation is applied, grayscale repeated to RGB, transparency laid on white, 16 bits brought to 8, CMYK
+    EXIF orientation is applied, grayscale repeated to RGB, transparency laid on white, 16 bits reduced to 8, CMYK
     converted. Shrinking averages areas, enlarging is cubic; a picture of the right size stays as it is, bit for bit.
 
     Args:
-        source: a path, the bytes of an encoded file, or an array: uint8 (0..255) or uint16 (0..65535), `[H, W]`,
-            `[H, W, 1]`, `[H, W, 3]` RGB or `[H, W, 4]` RGBA.
+        source: a path; the bytes of an encoded file, or a file object open for reading them; a PIL image; or an array,
+            uint8 (0..255) or uint16 (0..65535), `[H, W]`, `[H, W, 1]`, `[H, W, 3]` RGB or `[H, W, 4]` RGBA.
         size: `(height, width)` of the result in pixels; None keeps the picture's.
-        fit: how a picture of another shape fits in: "resize" squeezes it, "crop" cuts the largest centred part.
+        fit: how to treat a picture of another shape: "resize" squeezes it, "crop" cuts out the largest centered part.
 
     Returns:
         uint8 `[height, width, 3]`, RGB.
@@ -47,19 +40,19 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     Raises:
         FileNotFoundError: there is no such file.
         TypeError: the source is none of these.
-        ValueError: it is not a picture, floats, or an argument is not one of those above.
+        ValueError: it is not a picture, holds floats, or an argument is not one of those above.
 
     Example:
         >>> import allconvnet, numpy as np
         >>> allconvnet.load_image(np.zeros((48, 64), "uint8")).shape
         (32, 32, 3)
     """
-    if fit not in _FITS:
-        raise ValueError(message("Unknown fit", received=f"fit={fit!r}", allowed="'resize' or 'crop'"))
+    if fit not in ("resize", "crop"):
+        raise ValueError(f"Unknown fit. Received: fit={fit!r}. Allowed: 'crop' or 'resize'.")
     if size is not None and (
         np.shape(size) != (2,) or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size)
     ):
-        raise ValueError(message("Bad size", received=f"size={size!r}", allowed="(height, width) in pixels, or None"))
+        raise ValueError(f"Impossible size. Received: size={size!r}. Allowed: (height, width) in pixels, or None.")
     image = _rgb(_pixels(source))
     if size is None or image.shape[:2] == tuple(size):
         return image
@@ -77,21 +70,27 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
 
 
 def load_images(
-    sources: Sequence[Source], *, size: tuple[int, int] | None = (32, 32), fit: str = "resize"
+    sources: Sequence[Source],
+    *,
+    size: tuple[int, int] | None = (32, 32),
+    fit: Fit = "resize",
+    on_error: Callable[[Source, Exception], object] | None = None,
 ) -> np.ndarray:
     """Pictures as one batch.
 
     Args:
-        sources: what `load_image` takes, one or more.
+        sources: one or more pictures, each as `load_image` takes it.
         size: as in `load_image`; with None all pictures must have one size.
         fit: as in `load_image`.
+        on_error: called with the picture and the error for each one that cannot be read; it is then left out of the
+            batch. None raises the error.
 
     Returns:
         uint8 `[N, height, width, 3]`, RGB.
 
     Raises:
-        TypeError: a single path instead of a list.
-        ValueError: nothing in the list, pictures of several sizes, or what `load_image` raises.
+        TypeError: a single picture instead of a list.
+        ValueError: there is no picture, or pictures of several sizes; also what `load_image` raises.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -99,67 +98,71 @@ def load_images(
         (2, 32, 32, 3)
     """
     one_array = isinstance(sources, np.ndarray) and sources.ndim == 3 and sources.shape[2] in (1, 3, 4)
-    if isinstance(sources, (str, bytes, os.PathLike)) or one_array:
-        raise TypeError(
-            message(
-                "load_images takes a list of pictures",
-                received=f"sources={_shown(sources)}",
-                next_step="Put it in a list, or use load_image.",
-            )
-        )
-    images = [load_image(source, size=size, fit=fit) for source in sources]
+    if isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read") or one_array:
+        raise TypeError(f"load_images takes a list of pictures; load_image takes one. Received: {_shown(sources)}.")
+    images = []
+    for source in sources:
+        try:
+            images.append(load_image(source, size=size, fit=fit))
+        except (OSError, ValueError) as error:
+            if on_error is None:
+                raise
+            on_error(source, error)
     if not images:
-        raise ValueError(message("There is no picture", received="an empty list", allowed="one or more"))
-    if len({image.shape for image in images}) > 1:
-        raise ValueError(
-            message(
-                "Pictures of several sizes make no batch",
-                received=f"{sorted({image.shape for image in images})}",
-                next_step="Pass size=(height, width).",
-            )
-        )
+        raise ValueError("There is no picture to make a batch of.")
+    if len(shapes := {image.shape for image in images}) > 1:
+        raise ValueError(f"Pictures of several sizes make no batch; pass size=(height, width). Received: {shapes}.")
     return np.stack(images)
 
 
 def _shown(source: Source) -> str:
     if isinstance(source, np.ndarray):
         return f"{source.dtype} {source.shape}"
-    return f"{len(source)} bytes" if isinstance(source, bytes) else repr(os.fspath(source))
+    return f"{len(source)} bytes" if isinstance(source, bytes) else repr(source)
 
 
 def _pixels(source: Source) -> np.ndarray:
     """uint8 or uint16, `[H, W]` or `[H, W, 1 | 3 | 4]`, RGB order, upright."""
+    if type(source).__module__.startswith("PIL."):
+        source = _pil_pixels(source)
     if isinstance(source, np.ndarray):
         if np.issubdtype(source.dtype, np.floating):
-            _check_pixels(source)
-        if source.dtype not in (np.uint8, np.uint16) or source.ndim not in (2, 3) or 0 in source.shape:
-            allowed = "uint8 or uint16, [H, W] or [H, W, channels]"
-            raise ValueError(message("Not a picture", received=f"{source.dtype} {source.shape}", allowed=allowed))
-        if source.ndim == 3 and source.shape[2] not in (1, 3, 4):
-            raise ValueError(message("Not a picture", received=f"shape {source.shape}", allowed="1, 3 or 4 channels"))
+            check_pixels(source)
+        is_2d = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (1, 3, 4))
+        if source.dtype not in (np.uint8, np.uint16) or not is_2d or 0 in source.shape:
+            allowed = "uint8 or uint16, [H, W] or [H, W, channels] with 1, 3 or 4 channels"
+            raise ValueError(f"Not a picture. Received: {source.dtype} {source.shape}. Allowed: {allowed}.")
         return source
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(message("There is no such picture", received=repr(os.fspath(source))))
-        encoded = path.read_bytes()
-    elif isinstance(source, bytes):
-        encoded = source
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"There is no picture {os.fspath(source)!r}.")
+        encoded: object = Path(source).read_bytes()
     else:
-        raise TypeError(
-            message("Not a picture", received=type(source).__name__, allowed="a path, bytes or a NumPy array")
-        )
+        encoded = source.read() if hasattr(source, "read") else source
+    if not isinstance(encoded, bytes):
+        allowed = "a path, bytes, a file open for reading bytes, a PIL image or a NumPy array"
+        raise TypeError(f"Not a picture. Received: {type(encoded).__name__}. Allowed: {allowed}.")
     image = _decode(encoded)
     if image is None:
-        raise ValueError(message("This file is not a picture that OpenCV can read", received=_shown(source)))
+        raise ValueError(f"OpenCV cannot read this as a picture. Received: {_shown(source)}.")
     return image
+
+
+def _pil_pixels(image) -> np.ndarray:
+    from PIL import ImageOps  # Whoever passes a PIL image has PIL.
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, in some versions held in 32.
+        return np.asarray(image).clip(0, 65535).astype("uint16")
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
 
 
 def _decode(encoded: bytes) -> np.ndarray | None:
     buffer = np.frombuffer(encoded, np.uint8)
     try:
         # IMREAD_UNCHANGED alone keeps transparency, but leaves EXIF orientation out: a picture without transparency
-        # is decoded again in colour, which turns it upright and converts CMYK. OpenCV 4.10 turns no WebP.
+        # is decoded again in color, which turns it upright and converts CMYK. OpenCV 4.10 turns no WebP.
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
         if image is not None and image.ndim == 3 and (image.shape[2] == 4 or encoded.startswith(b"RIFF")):
             image = _upright(image, _orientation(encoded))
@@ -228,42 +231,39 @@ def _rgb(image: np.ndarray) -> np.ndarray:
     return image.copy()
 
 
-def _check_pixels(images: np.ndarray) -> None:
-    """Refuses what is not raw pixels, above all floats that were divided by 255 already."""
+def check_pixels(images: np.ndarray) -> None:
+    """Raises ValueError for what is not raw pixels, above all floats that were divided by 255 already."""
     if images.size == 0:
         return
     low, high = float(np.min(images)), float(np.max(images))
+    received = f"Received: {images.dtype} from {low:g} to {high:g}."
     if np.isnan(low) or low < 0 or high > 255:
-        wrong, next_step = "These are not raw pixels", "Pass them as load_image returns them, not normalised."
-    elif 0 < high <= 1 and not np.issubdtype(images.dtype, np.integer):
-        wrong, next_step = "These pixels look like 0..1", "Multiply by 255 what was divided by it; pass it as uint8."
-    else:  # All zero is black on either scale.
-        return
-    raise ValueError(
-        message(
-            wrong,
-            received=f"{images.dtype} from {low:g} to {high:g}",
-            allowed="raw RGB pixels, 0..255; the model normalises them itself",
-            next_step=next_step,
-        )
-    )
+        raise ValueError(f"These are not raw pixels, 0..255: the model normalizes them itself. {received}")
+    # All zero is black on either scale.
+    if 0 < high <= 1 and not np.issubdtype(images.dtype, np.integer):
+        raise ValueError(f"These pixels look like 0..1, but the model takes 0..255: multiply them by 255. {received}")
+
+
+def check_model_pixels(model, images: np.ndarray) -> None:
+    """`check_pixels`, where the model normalizes its input by constants on the scale 0..255, as ours do."""
+    for layer in getattr(model, "layers", ()):
+        if type(layer).__name__ == "Normalization" and np.max(layer.variance) > 100:
+            check_pixels(np.asarray(images))
 
 
 def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifar10") -> np.ndarray:
-    """What a model does to its input itself, for one built with `include_preprocessing=False`.
-
-    For published weights and files of `save_weights`; a net with other weights normalises as its row of the table of
-    nets says (`all_conv_keras`: pixels divided by 255).
+    """Normalizes pixels as a model does itself, for a model built with `include_preprocessing=False`.
 
     Args:
         images: raw RGB pixels, 0..255 of any dtype, `[..., height, width, 3]`, or one channel, which is repeated.
-        weights: whose mean and standard deviation are used: a tag, or a path or URL as `AllConvNet` takes it.
+        weights: the weights whose mean and standard deviation to use, as `AllConvNet` takes them: published weights,
+            or a path or URL of a file of `save_weights`.
 
     Returns:
         float32 `[..., height, width, 3]`, a new array: `(images - mean) / std` in each channel.
 
     Raises:
-        ValueError: no raw pixels, another number of channels, unknown weights, or a file that does not say them.
+        ValueError: the images are not raw pixels, the weights unknown, or the file does not hold mean and deviation.
         OSError: the file is not there, or its download failed.
 
     Example:
@@ -272,12 +272,15 @@ def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifa
         0.0
     """
     images = np.asarray(images)
-    _check_pixels(images)
+    check_pixels(images)
     if images.ndim < 3 or images.shape[-1] not in (1, 3):
-        raise ValueError(
-            message("These are not images", received=f"shape {images.shape}", allowed="[..., height, width, 3 or 1]")
-        )
-    mean, std = _normalization(weights)
+        raise ValueError(f"Not images. Received: shape {images.shape}. Allowed: [..., height, width, 3 or 1].")
+    path = own_file(weights)
+    if path is None:
+        mean, std = np.array(_weights.normalization(weights))
+    else:
+        with open_file(path) as file:
+            mean, std = read_attributes(file, "mean", "std")
     return ((images - mean) / std).astype("float32")
 
 
@@ -291,16 +294,16 @@ def decode_predictions(
     """The highest scores of each image, with the names of their classes.
 
     Args:
-        predictions: `[N, classes]`, as the model returns them.
-        top: how many classes of each image; None means 3, or all where there are fewer.
-        weights: whose class names are used: a tag, or a path or URL as `AllConvNet` takes it.
-        class_names: your own names, one for each column, instead.
+        predictions: scores `[N, classes]`, as the model returns them.
+        top: number of classes for each image; None means 3, or all if there are fewer.
+        weights: the weights whose class names to use, as `AllConvNet` takes them.
+        class_names: names to use instead, one for each column.
 
     Returns:
         For each image `top` pairs `(name, score)`, highest first.
 
     Raises:
-        ValueError: the number of columns is not that of the names, the file says no names, or `top` is not possible.
+        ValueError: the number of columns is not that of the names, the file holds no names, or `top` is impossible.
         OSError: the file is not there, or its download failed.
 
     Example:
@@ -308,25 +311,16 @@ def decode_predictions(
         >>> allconvnet.decode_predictions(np.array([[0.1, 0.7, 0.2]]), top=2, class_names=["cat", "dog", "ship"])
         [[('dog', 0.7), ('ship', 0.2)]]
     """
-    # float64: the order below negates the scores, which unsigned integers of a quantised model do not survive.
+    # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
     scores = np.asarray(predictions, "float64")
     names = tuple(class_names) if class_names is not None else _class_names(weights)
     if scores.ndim != 2 or scores.shape[1] != len(names):
-        raise ValueError(
-            message(
-                "The predictions do not fit the class names",
-                received=f"predictions of shape {scores.shape} for {len(names)} names",
-                allowed=f"[N, {len(names)}]",
-                next_step='Pass class_names=[...], one for each column, or the weights (such as "cifar100").',
-            )
-        )
+        way_out = 'Pass class_names, or the weights (such as "cifar100")'
+        raise ValueError(f"{len(names)} class names do not fit predictions of shape {scores.shape}. {way_out}.")
     if not np.isfinite(scores).all():
-        raise ValueError(message("The predictions are not finite", received="NaN or infinite scores"))
+        raise ValueError("The predictions are infinite or not a number.")
     top = min(3, len(names)) if top is None else top
-    if not 1 <= top <= len(names):
-        raise ValueError(
-            message("There are not so many classes", received=f"top={top!r}", allowed=f"1 to {len(names)}")
-        )
+    check_number("top", top, 1, len(names), whole=True)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [[(names[k], float(row[k])) for k in best] for row, best in zip(scores, order, strict=True)]
 
@@ -335,110 +329,6 @@ def _class_names(weights: str | os.PathLike[str]) -> tuple[str, ...]:
     path = own_file(weights)
     if path is None:
         return _weights.class_names(weights)
-    (names,) = _read_attributes(path, "class_names", next_step="Pass class_names=[...], one for each column.")
-    return tuple(names)
-
-
-def _normalization(weights: str | os.PathLike[str]) -> Sequence[np.ndarray]:
-    path = own_file(weights)
-    if path is None:
-        return np.array(_weights.normalization(weights))
-    return _read_attributes(path, "mean", "std", next_step="Build the model with include_preprocessing=True.")
-
-
-def _read_attributes(path: Path, *names: str, next_step: str) -> list:
-    with open_weights(path) as file:
-        missing = [name for name in names if name not in file.attrs]
-        if missing:
-            raise ValueError(
-                message(
-                    f"The weights file does not say its {' and '.join(missing)}",
-                    received=f"weights={str(path)!r}",
-                    allowed="files of allconvnet.save_weights",
-                    next_step=next_step,
-                )
-            )
-        return [file.attrs[name] for name in names]
-
-
-def global_contrast_normalize(images: np.ndarray, scale: float = 55.0, min_divisor: float = 1e-8) -> np.ndarray:
-    """Global contrast normalisation as in pylearn2: for the paper's training recipe only, no published weights use it.
-
-    Args:
-        images: raw pixels, 0..255 of any dtype, `[N, height, width, channels]`.
-        scale: the L2 norm of each image afterwards.
-        min_divisor: images whose norm is below it are only centred.
-
-    Returns:
-        float32, the same shape: each image less its mean, divided by its L2 norm, times `scale`.
-
-    Raises:
-        ValueError: no raw pixels.
-
-    Example:
-        >>> import allconvnet, numpy as np
-        >>> image = np.arange(192, dtype="uint8").reshape(1, 8, 8, 3)
-        >>> round(float(np.linalg.norm(allconvnet.global_contrast_normalize(image))), 3)
-        55.0
-    """
-    images = np.asarray(images)
-    if images.ndim != 4:
-        allowed = "[N, height, width, channels]; one image is image[None]"
-        raise ValueError(message("This is no batch of images", received=f"shape {images.shape}", allowed=allowed))
-    _check_pixels(images)
-    flat = images.reshape(len(images), -1).astype("float64")
-    flat -= flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(flat, axis=1, keepdims=True) / scale
-    norms[norms < min_divisor] = 1
-    return (flat / norms).astype("float32").reshape(images.shape)
-
-
-@dataclass(frozen=True)
-class ZCA:
-    """ZCA whitening as in pylearn2: for the paper's training recipe only, no published weights use it.
-
-    Attributes:
-        mean: float64 `[D]`, of the images it was fitted on, D = height * width * channels.
-        matrix: float64 `[D, D]`, `V diag(1 / sqrt(lambda + bias)) V^T` of their covariance.
-
-    Example:
-        >>> import allconvnet, numpy as np
-        >>> images = np.random.default_rng(0).normal(size=(500, 4, 4, 1))
-        >>> allconvnet.ZCA.fit(images).apply(images).shape
-        (500, 4, 4, 1)
-    """
-
-    mean: np.ndarray
-    matrix: np.ndarray
-
-    @classmethod
-    def fit(cls, images: np.ndarray, bias: float = 0.1) -> ZCA:
-        """Whitening for images `[N, height, width, channels]`; `bias` is added to each eigenvalue."""
-        flat = np.asarray(images, "float64").reshape(len(images), -1)
-        mean = flat.mean(axis=0)
-        values, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
-        return cls(mean, vectors / np.sqrt(values + bias) @ vectors.T)
-
-    def apply(self, images: np.ndarray) -> np.ndarray:
-        """Whitened images, float32, in the shape that came; ValueError if they have another size."""
-        flat = np.asarray(images, "float64").reshape(len(images), -1)
-        if flat.shape[1] != len(self.mean):
-            raise ValueError(
-                message(
-                    "The images have another size than those it was fitted on",
-                    received=f"{flat.shape[1]} values an image",
-                    allowed=str(len(self.mean)),
-                )
-            )
-        return ((flat - self.mean) @ self.matrix).astype("float32").reshape(np.shape(images))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes an .npz file, whole or not at all."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, mean=self.mean, matrix=self.matrix)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ZCA:
-        """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as saved:
-            return cls(saved["mean"], saved["matrix"])
+    with open_file(path) as file:
+        (names,) = read_attributes(file, "class_names")
+    return tuple(str(name) for name in names)

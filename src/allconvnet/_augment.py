@@ -1,0 +1,76 @@
+"""Augmentation: shifts, flips, erased squares, other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import keras
+import numpy as np
+from keras import ops
+
+from allconvnet.recipes import Recipe
+
+# Where a pixel outside of the image comes from.
+_FILLS = {
+    "reflect": lambda position, size: size - 1 - ops.abs(size - 1 - ops.abs(position)),
+    "edge": lambda position, size: ops.clip(position, 0, size - 1),
+}
+
+
+class Augment(keras.layers.Layer):
+    """A random shift and erasure, drawn for each image: `[N, side, side, 3]` in, float32 of that shape out.
+
+    The shift is a single gather. (`keras.layers.RandomCrop` draws one offset for a whole batch.)
+    """
+
+    def __init__(self, recipe: Recipe, side: int, color: Sequence[float]) -> None:
+        super().__init__(name="augment", dtype="float32")
+        self.side, self.shift, self.inside = side, round(recipe.shift * side / 32), _FILLS[recipe.fill]
+        self.random, self.erase = keras.random.SeedGenerator(0), None
+        if recipe.erase:
+            # One number, not a color: with JAX Keras 3.15 cannot fill with three.
+            gray, part = float(np.mean(color)), (recipe.erase, recipe.erase)
+            self.erase = keras.layers.RandomErasing((1, 1), part, gray, dtype="float32")
+
+    def seed(self, seed: int, epoch: int) -> None:
+        """Draws depend on (seed, epoch) alone, so that a resumed run repeats them."""
+        generators = [self.random, *([self.erase.generator] if self.erase else [])]
+        for number, generator in enumerate(generators):
+            generator.state.assign(np.array([seed, (epoch << 20) + (number << 19)], "uint32"))
+
+    def call(self, images):
+        count = ops.shape(images)[0]
+        offsets = keras.random.randint((2, count, 1), -self.shift, self.shift + 1, seed=self.random)
+        positions = offsets + ops.arange(self.side, dtype="int32")
+        rows, columns = self.inside(positions[0], self.side), self.inside(positions[1], self.side)
+        first = ops.arange(count, dtype="int32")[:, None, None] * self.side
+        index = (first + rows[:, :, None]) * self.side + columns[:, None, :]
+        shifted = ops.cast(ops.take(ops.reshape(images, (-1, 3)), index, axis=0), "float32")
+        return self.erase(shifted, training=True) if self.erase else shifted
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def scaled(images: np.ndarray, side: int) -> np.ndarray:
+    """The images at another size, each pixel the mean of what it covers."""
+    if images.shape[1] == side:
+        return images
+    return np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images])
+
+
+def mirrored(flip: str, count: int, seed: int, epoch: int) -> np.ndarray:
+    """Which images are mirrored in an epoch: bool `[count]`."""
+    if flip == "none":
+        return np.zeros(count, bool)
+    if flip == "random":
+        return np.random.default_rng((seed, epoch, 1)).random(count) < 0.5
+    return (np.random.default_rng(seed).random(count) < 0.5) ^ bool(epoch % 2)
+
+
+def epoch_images(images: np.ndarray, order: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """The images in the order of an epoch, some of them mirrored."""
+    shown, mirror = images[order], mirror[order]
+    shown[mirror] = shown[mirror, :, ::-1]
+    return shown

@@ -1,0 +1,218 @@
+"""Weights files: found, checked before anything is allocated, read, written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from allconvnet._errors import listed
+from allconvnet._fetch import fetch_url, fetch_weights
+from allconvnet._files import replacing
+from allconvnet._specs import NORMALIZATION, Conv, Dropout, Normalization, Spec, get_spec
+from allconvnet._weights import list_weights, weights_info
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["save_weights"]
+
+Source = str | os.PathLike[str]
+_MAX_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Contents of a weights file: `(kernel, bias)` of each convolution in order, and the normalization of the input."""
+
+    convolutions: list[tuple[np.ndarray, np.ndarray]]
+    normalization: Normalization
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.convolutions[-1][1])
+
+
+def own_file(weights: object) -> Path | None:
+    """The local file of a path or URL; None for anything else, such as a tag."""
+    if isinstance(weights, str) and "://" in weights:
+        return fetch_url(weights)
+    if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights.endswith((".h5", ".hdf5"))):
+        return Path(weights).expanduser()
+    return None
+
+
+def read_weights(variant: str, weights: Source) -> WeightsFile:
+    """The weights of `variant` in a published file (by tag or full name), a path or a URL."""
+    spec, path = get_spec(variant), own_file(weights) or _published(variant, weights)
+    with open_file(path) as file:
+        found = file.attrs.get("variant", variant)
+        if found != variant:
+            raise ValueError(f"{str(path)!r} holds weights of {found!r}; use AllConvNet({found!r}, weights=...).")
+        # Datasets that are not read yet: their shapes are compared first.
+        pairs = [*(_legacy(file) if "layer_names" in file.attrs or "model_weights" in file else _current(file))]
+        expected = kernel_shapes(spec, classes=pairs[-1][0].shape[-1] if pairs else spec.classes)
+        received = [kernel.shape for kernel, _ in pairs]
+        if received != expected or any(bias.shape != kernel.shape[-1:] for kernel, bias in pairs):
+            raise ValueError(f"{str(path)!r} does not fit {variant!r}. Kernels: {received}. Expected: {expected}.")
+        if received[-1][-1] > _MAX_CLASSES or not all(_is_plain(data, file) for pair in pairs for data in pair):
+            raise ValueError(f"{str(path)!r} must hold its floats itself, of {_MAX_CLASSES:,} classes at most.")
+        convolutions = [(kernel[()], bias[()]) for kernel, bias in pairs]
+        if not all(np.isfinite(array).all() for pair in convolutions for array in pair):
+            raise ValueError(f"{str(path)!r} holds weights that are infinite or not a number.")
+        mean, std = NORMALIZATION[spec.normalization]
+        if "mean" in file.attrs:
+            mean, std = (tuple(values.tolist()) for values in read_attributes(file, "mean", "std"))
+    return WeightsFile(convolutions, (mean, std))
+
+
+def open_file(path: Path) -> h5py.File:
+    """The HDF5 file, open for reading."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weights file {str(path)!r}.")
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        raise ValueError(f"{str(path)!r} is not an HDF5 file, such as Keras and save_weights write.") from None
+
+
+def read_attributes(file: h5py.File, *names: str) -> list[np.ndarray]:
+    """The attributes "class_names", "mean" or "std" that `save_weights` has written."""
+    arrays = []
+    for name in names:
+        array = np.asarray(file.attrs.get(name, ()))
+        numbers = array.shape == (3,) and array.dtype.kind == "f" and np.isfinite(array).all()
+        if not (numbers and (name != "std" or (array > 0).all())) and (name != "class_names" or not array.size):
+            raise ValueError(f"{file.filename!r} has no valid attribute {name!r}, as files of save_weights have.")
+        arrays.append(array)
+    return arrays
+
+
+def _published(variant: str, weights: object) -> Path:
+    tag = str(weights).removeprefix(f"{variant}.")
+    names = [weights_info(name) for name in list_weights(variant)]
+    if isinstance(weights, str) and tag in {tag for record in names for tag in (record.tag, record.dataset)}:
+        return fetch_weights(f"{variant}.{tag}")
+    allowed = listed({tag for record in names for tag in (record.tag, record.dataset)})
+    own = "None for random weights, or a path (.h5) or URL"
+    raise ValueError(f"Unknown weights for {variant!r}. Received: weights={weights!r}. Allowed: {allowed}; {own}.")
+
+
+def kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
+    """Shapes of the kernels, `(height, width, inputs, outputs)`."""
+    shapes, channels = [], 3
+    for row in (*spec.layers, Conv(classes, 1)):
+        if isinstance(row, Conv):
+            shapes.append((row.kernel, row.kernel, channels, row.filters))
+            channels = row.filters
+    return shapes
+
+
+def _is_plain(data: h5py.Dataset, file: h5py.File) -> bool:
+    """Whether the dataset holds floats and takes nothing from other files."""
+    inside = data.file.filename == file.filename and not data.external and not data.is_virtual
+    return inside and data.dtype.kind == "f"
+
+
+def _current(file: h5py.File) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+    """Keras 3: `layers/conv2d`, `layers/conv2d_1`, ..., each with `vars/0` and `vars/1`."""
+    number = 0
+    while (key := f"layers/conv2d{f'_{number}' if number else ''}/vars") in file and list(file[key]) == ["0", "1"]:
+        yield file[f"{key}/0"], file[f"{key}/1"]
+        number += 1
+
+
+def _legacy(file: h5py.File) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+    """Keras 1 and 2: `layer_names` in order, in each layer `weight_names` in order; whole models one level deeper."""
+    root = file.get("model_weights", file)
+    for name in root.attrs["layer_names"]:
+        layer = root[name.decode() if isinstance(name, bytes) else name]
+        pair = [layer[weight] for weight in layer.attrs["weight_names"]]
+        if len(pair) == 2 and pair[0].ndim == 4:
+            yield pair[0], pair[1]
+
+
+def save_weights(
+    model: keras.Model, path: Source, *, variant: str, class_names: Sequence[str], dtype: str = "float16"
+) -> None:
+    """Writes a weights file for `AllConvNet(variant, weights=path)`; Keras' `load_weights` reads it too.
+
+    HDF5 attributes hold the variant, the class names, and the mean and standard deviation of the input. The file is
+    whole or not there.
+
+    Args:
+        model: a model from `AllConvNet`, with its top and its preprocessing, without `class_relu`.
+        path: path of the file; must end in `.weights.h5`.
+        variant: name of the net.
+        class_names: one name for each class, in the order of the logits.
+        dtype: "float16" (half the size) or "float32" (exact).
+
+    Raises:
+        ValueError: the model is not that net, the names do not fit, or the path does not end in `.weights.h5`.
+
+    Example:
+        >>> import allconvnet
+        >>> model = allconvnet.AllConvNet("all_cnn_c", weights=None, classes=2)
+        >>> allconvnet.save_weights(model, "pets.weights.h5", variant="all_cnn_c", class_names=["cat", "dog"])
+    """
+    if not str(path).endswith(".weights.h5"):
+        raise ValueError(f"Unknown file type. Received: path={str(path)!r}. Allowed: a name that ends in .weights.h5.")
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f"Unknown dtype. Received: dtype={dtype!r}. Allowed: 'float16' or 'float32'.")
+    layers = {layer.name: layer for layer in model.layers}
+    convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
+    names, classes = [str(name) for name in class_names], convolutions[-1].filters if convolutions else 0
+    for number, (found, wanted) in enumerate(zip_longest(_steps(model), _steps_of(get_spec(variant), classes))):
+        if found != wanted:
+            raise ValueError(f"The model is not {variant!r} as AllConvNet builds it: step {number + 1} is {found}, "
+                             f"not {wanted}.")  # fmt: skip
+    if "normalization" not in layers:
+        raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
+    if isinstance(class_names, str) or len(names) != classes:
+        received = repr(class_names) if isinstance(class_names, str) else f"{len(names)} names"
+        raise ValueError(f"class_names must be a list of {classes} names, one a class. Received: {received}.")
+    with replacing(Path(path).expanduser()) as temporary, h5py.File(temporary, "w") as file:
+        for number, layer in enumerate(convolutions):
+            group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
+            for index, values in enumerate(layer.get_weights()):
+                group.create_dataset(str(index), data=values.astype(dtype))
+        file.attrs["variant"] = variant
+        file.attrs["mean"] = np.asarray(layers["normalization"].input_mean, "float64").ravel()
+        file.attrs["std"] = np.sqrt(np.asarray(layers["normalization"].input_variance, "float64").ravel())
+        file.attrs["class_names"] = names
+
+
+# Names of layers that AllConvNet adds as its arguments say, and that a weights file does not depend on.
+_OPTIONAL = ("images", "gray_to_rgb", "normalization", "dropout", "pad", "logits", "predictions")
+
+
+def _steps(model: keras.Model) -> Iterator[str]:
+    """What the layers of the model compute: nets can have the same kernels and differ in strides or activations."""
+    padded = False  # dense_prediction writes "same" as a padding layer and "valid".
+    for layer in model.layers:
+        kind = type(layer).__name__
+        if kind in ("Conv2D", "MaxPooling2D"):
+            size = layer.kernel_size if kind == "Conv2D" else layer.pool_size
+            padding = "same" if padded else layer.padding
+            yield f"{getattr(layer, 'filters', '')} {kind} {size[0]}x{size[1]}, stride {layer.strides[0]}, {padding}"
+        elif not layer.name.startswith(_OPTIONAL):
+            yield kind
+        padded = layer.name.startswith("pad")
+
+
+def _steps_of(spec: Spec, classes: int) -> Iterator[str]:
+    """The same for a row of the table."""
+    for row in (*spec.layers, Conv(classes, 1, padding="valid", activation=None)):
+        if isinstance(row, Dropout):
+            continue
+        kind, filters = ("Conv2D", row.filters) if isinstance(row, Conv) else ("MaxPooling2D", "")
+        yield f"{filters} {kind} {row.kernel}x{row.kernel}, stride {row.stride}, {row.padding}"
+        if isinstance(row, Conv) and row.activation:
+            yield {"relu": "ReLU", "leaky_relu": "LeakyReLU"}[row.activation]

@@ -1,0 +1,211 @@
+"""Training recipes as a table: `RECIPES`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from numbers import Integral
+from typing import Literal
+
+import keras
+from keras.optimizers import schedules
+
+from allconvnet._errors import check_number, unknown
+from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
+
+__all__ = ["RECIPES", "Recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is trained. A recipe with impossible values raises ValueError when it is made.
+
+    Attributes:
+        source: where the numbers come from.
+        phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
+        batch_size: images in a step. The rest of an epoch that fills no batch is left out.
+        batch_norm: whether to train with batch normalization after each convolution; it is folded away at the end.
+        dropout: whether to train with the paper's dropout layers.
+        whiten: whether to apply global contrast normalization (to a norm of 55) and ZCA whitening to the images.
+        flip: which images are mirrored: "none"; "random", a random half in each epoch; or "alternating", a random half
+            in even epochs and the other half in odd ones.
+        shift: largest shift up, down, left and right, in pixels of a 32x32 image.
+        fill: what fills the border of a shifted image: "reflect" its reflection, "edge" its edge.
+        erase: part of each image's area that is covered by a gray square, 0 to 1.
+        muon_rate: peak learning rate of Muon, on every kernel but the class convolution's; 0 means SGD everywhere.
+        muon_momentum: Nesterov momentum of Muon.
+        sgd_rate: peak learning rate of SGD, on all other variables.
+        sgd_momentum: momentum of SGD.
+        nesterov: whether the momentum of SGD is Nesterov's.
+        l2: L2 gradient on the kernels that SGD treats: `l2` times the kernel is added to its gradient.
+        schedule: how the learning rates change: "linear", "steps" or "inverse_time".
+        warmup: for "linear": part of the steps in which the rates rise linearly from 0, 0 to 1; then they fall to 0.
+        drops: for "steps": epochs after which the rates are multiplied by 0.1.
+        decay: for "inverse_time": the rates are divided by 1 + `decay` times the number of steps done.
+        label_smoothing: weight of the uniform distribution in the targets, 0 to 1.
+
+    Example:
+        >>> import allconvnet, dataclasses
+        >>> recipe = dataclasses.replace(allconvnet.RECIPES["fast"], batch_size=128)
+        >>> recipe.epochs
+        6
+    """
+
+    source: str
+    phases: tuple[tuple[int, int], ...]
+    batch_size: int = 256
+    batch_norm: bool = True
+    dropout: bool = False
+    whiten: bool = False
+    flip: Literal["none", "random", "alternating"] = "alternating"
+    shift: int = 4
+    fill: Literal["reflect", "edge"] = "reflect"
+    erase: float = 0.0
+    muon_rate: float = 0.15
+    muon_momentum: float = 0.6
+    sgd_rate: float = 0.2
+    sgd_momentum: float = 0.9
+    nesterov: bool = True
+    l2: float = 5e-4
+    schedule: Literal["linear", "steps", "inverse_time"] = "linear"
+    warmup: float = 0.1
+    drops: tuple[int, ...] = ()
+    decay: float = 0.0
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise unknown(field, getattr(self, field), allowed)
+        for field, (least, greatest) in _RANGES.items():
+            whole = isinstance(_DEFAULTS[field], int)
+            check_number(field, getattr(self, field), least, greatest, whole=whole)
+        if not self.phases or not all(_is_phase(phase) for phase in self.phases):
+            allowed = "((epochs, side), ...), whole numbers of 1 or more"
+            raise ValueError(f"Impossible phases. Received: phases={self.phases!r}. Allowed: {allowed}.")
+        if self.muon_rate and not (self.batch_norm and self.nesterov):
+            raise ValueError("Muon needs batch_norm=True and nesterov=True. Use muon_rate=0 for SGD everywhere.")
+        drops = list(self.drops)
+        if self.schedule == "steps" and (not drops or drops[0] < 1 or drops != sorted(drops)):
+            raise ValueError(f'schedule="steps" needs drops of 1 or more, in order. Received: drops={self.drops!r}.')
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training images."""
+        return sum(epochs for epochs, _ in self.phases)
+
+    @property
+    def sides(self) -> list[int]:
+        """Side of the images in each epoch, in pixels."""
+        return [side for epochs, side in self.phases for _ in range(epochs)]
+
+    def cost(self) -> float:
+        """The epochs in epochs of 32x32 images, counted by pixels."""
+        return sum((side / 32) ** 2 for side in self.sides)
+
+    def resized(self, epochs: int) -> Recipe:
+        """The recipe with another number of epochs, divided among the phases as before; the last ones remain."""
+        check_number("epochs", epochs, 1, whole=True)
+        phases, left, before = [], int(epochs), self.epochs
+        for number, side in self.phases:
+            before -= number
+            # Of few epochs the last phases get theirs first: they show images as large as those that are classified.
+            later = min(left, max(round(epochs * before / self.epochs), len(self.phases) - len(phases) - 1))
+            phases.append((left - later, side))
+            left = later
+        drops = tuple(max(1, round(drop * epochs / self.epochs)) for drop in self.drops)
+        return replace(self, phases=tuple((number, side) for number, side in phases if number), drops=drops)
+
+    def optimizer(self, steps: int) -> keras.Optimizer:
+        """A new optimizer, for epochs of `steps` steps."""
+        schedule = _SCHEDULES[self.schedule]
+        if not self.muon_rate:
+            return keras.optimizers.SGD(schedule(self, self.sgd_rate, steps), self.sgd_momentum, self.nesterov)
+        return ConvMuon(
+            schedule(self, self.muon_rate, steps),
+            self.muon_momentum,
+            sgd_ratio=self.sgd_rate / self.muon_rate,
+            sgd_momentum=self.sgd_momentum,
+            l2=self.l2,
+            exclude=("class_conv",),
+        )
+
+
+def _is_phase(phase: object) -> bool:
+    pair = isinstance(phase, (tuple, list)) and len(phase) == 2
+    return pair and all(isinstance(part, Integral) and part >= 1 for part in phase)
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Recipe)}
+# Learning rate schedules, from a recipe, its peak rate and the steps of an epoch.
+_SCHEDULES: dict[str, Callable[[Recipe, float, int], schedules.LearningRateSchedule]] = {
+    "linear": lambda recipe, rate, steps: LinearWarmupDecay(rate, recipe.epochs * steps, recipe.warmup),
+    "steps": lambda recipe, rate, steps: schedules.PiecewiseConstantDecay(
+        # Keras counts the step at a boundary to what is before it.
+        [drop * steps - 1 for drop in recipe.drops],
+        [rate * 0.1**number for number in range(len(recipe.drops) + 1)],
+    ),
+    "inverse_time": lambda recipe, rate, steps: schedules.InverseTimeDecay(rate, 1, recipe.decay),
+}
+_CHOICES = {"schedule": _SCHEDULES, "flip": ("none", "random", "alternating"), "fill": ("reflect", "edge")}
+_RANGES = {
+    "batch_size": (1, math.inf),
+    "shift": (0, 31),
+    "erase": (0, 1),
+    "muon_rate": (0, math.inf),
+    "muon_momentum": (0, 1),
+    "sgd_rate": (0, math.inf),
+    "sgd_momentum": (0, 1),
+    "l2": (0, math.inf),
+    "warmup": (0, 1),
+    "decay": (0, math.inf),
+    "label_smoothing": (0, 1),
+}
+
+_OURS = "chosen on the last 5,000 training images, trained on the others"
+_PAPER = Recipe(
+    source="the paper; the rate (best of 0.25, 0.1, 0.05, 0.01 there) and the batch size are those of reproductions",
+    phases=((350, 32),),
+    batch_size=128,
+    batch_norm=False,
+    dropout=True,
+    whiten=True,
+    flip="none",
+    shift=0,
+    muon_rate=0.0,
+    sgd_rate=0.05,
+    nesterov=False,
+    l2=1e-3,
+    schedule="steps",
+    drops=(200, 250, 300),
+    label_smoothing=0.0,
+)
+_AUGMENTED = f"{_PAPER.source}; flips and shifts of up to 5 pixels"
+RECIPES: dict[str, Recipe] = {
+    "ancestor": Recipe(
+        source="the code of All-CNN-Keras, for its net all_conv_keras; shifts of 10 % of 32 pixels",
+        phases=((350, 32),),
+        batch_size=32,
+        batch_norm=False,
+        dropout=True,
+        flip="random",
+        shift=3,
+        fill="edge",
+        muon_rate=0.0,
+        sgd_rate=0.01,
+        l2=0.0,
+        schedule="inverse_time",
+        decay=1e-6,
+        label_smoothing=0.0,
+    ),
+    "paper": _PAPER,
+    "paper_augmented": replace(_PAPER, source=_AUGMENTED, flip="random", shift=5),
+    "fast": Recipe(source=_OURS, phases=((3, 16), (2, 24), (1, 32)), shift=2),
+    "best": Recipe(source=_OURS, phases=((8, 20), (6, 24), (8, 32)), shift=3),
+    "long": Recipe(
+        source='as "best" at four times the cost, with wider shifts and erased squares; not tuned',
+        phases=((20, 20), (24, 24), (36, 32)),
+        erase=0.12,
+    ),
+}

@@ -1,0 +1,91 @@
+"""Global contrast normalization and ZCA whitening: for the paper's training recipe only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from allconvnet._files import replacing
+from allconvnet.preprocessing import check_pixels
+
+__all__ = ["ZCA", "global_contrast_normalize"]
+
+
+def global_contrast_normalize(images: np.ndarray, scale: float = 55.0, min_divisor: float = 1e-8) -> np.ndarray:
+    """Global contrast normalization as in pylearn2. No published weights use it.
+
+    Args:
+        images: raw pixels, 0..255 of any dtype, `[N, height, width, channels]`.
+        scale: L2 norm of each image afterwards.
+        min_divisor: images whose norm is below it are only centered.
+
+    Returns:
+        float32, the same shape: each image minus its mean, divided by its L2 norm, times `scale`.
+
+    Raises:
+        ValueError: the images are not raw pixels.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> image = np.arange(192, dtype="uint8").reshape(1, 8, 8, 3)
+        >>> round(float(np.linalg.norm(allconvnet.global_contrast_normalize(image))), 3)
+        55.0
+    """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(
+            f"Not a batch of images. Received: shape {images.shape}. Allowed: [N, height, width, channels]."
+        )
+    check_pixels(images)
+    flat = images.reshape(len(images), -1).astype("float64")
+    flat -= flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True) / scale
+    norms[norms < min_divisor] = 1
+    return (flat / norms).astype("float32").reshape(images.shape)
+
+
+@dataclass(frozen=True)
+class ZCA:
+    """ZCA whitening as in pylearn2. No published weights use it.
+
+    Attributes:
+        mean: float64 `[D]`, mean of the images it was fitted on; D = height * width * channels.
+        matrix: float64 `[D, D]`, `V diag(1 / sqrt(lambda + bias)) V^T` of their covariance.
+
+    Example:
+        >>> import allconvnet, numpy as np
+        >>> images = np.random.default_rng(0).normal(size=(500, 4, 4, 1))
+        >>> allconvnet.ZCA.fit(images).apply(images).shape
+        (500, 4, 4, 1)
+    """
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def fit(cls, images: np.ndarray, bias: float = 0.1) -> ZCA:
+        """Whitening for images `[N, height, width, channels]`; `bias` is added to each eigenvalue."""
+        flat = np.asarray(images, "float64").reshape(len(images), -1)
+        mean = flat.mean(axis=0)
+        values, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
+        return cls(mean, vectors / np.sqrt(values + bias) @ vectors.T)
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Whitened images, float32, in the shape received; ValueError if they have another size."""
+        flat = np.asarray(images, "float64").reshape(len(images), -1)
+        if flat.shape[1] != len(self.mean):
+            raise ValueError(f"Fitted on images of {len(self.mean)} values. Received: {flat.shape[1]} values an image.")
+        return ((flat - self.mean) @ self.matrix).astype("float32").reshape(np.shape(images))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an .npz file, whole or not at all."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, mean=self.mean, matrix=self.matrix)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ZCA:
+        """Reads a file of `save`."""
+        with np.load(path, allow_pickle=False) as saved:
+            return cls(saved["mean"], saved["matrix"])
