@@ -22,8 +22,9 @@ import numpy as np
 
 import allconvnet
 from allconvnet import models
+from allconvnet._augment import Augment, epoch_images, mirrored
+from allconvnet._backend import native_precision
 from allconvnet._specs import NORMALIZATION, get_spec
-from allconvnet.training import _Augment, _mirrored, _native_precision, _optimizer, _shown
 
 HELD_OUT = 5000
 
@@ -43,7 +44,7 @@ def augmentation(recipe: allconvnet.Recipe, images: np.ndarray) -> float:
     """Seconds for a batch: its part of an epoch's order and flips, and the shifts."""
     import keras
 
-    augment = _Augment(32, recipe.shift, recipe.fill, recipe.erase, NORMALIZATION["cifar10"][0])
+    augment = Augment(recipe, 32, NORMALIZATION["cifar10"][0])
     inputs = keras.Input((32, 32, 3), dtype="uint8")
     model = keras.Model(inputs, augment(inputs))
     batch = images[: recipe.batch_size]
@@ -54,7 +55,7 @@ def augmentation(recipe: allconvnet.Recipe, images: np.ndarray) -> float:
     shifts = (time.perf_counter() - started) / 20
     started = time.perf_counter()
     order = np.random.default_rng(0).permutation(len(images))
-    _shown(images, order, _mirrored(recipe.flip, len(images), seed=0, epoch=0))
+    epoch_images(images, order, mirrored(recipe.flip, len(images), seed=0, epoch=0))
     return shifts + (time.perf_counter() - started) * recipe.batch_size / len(images)
 
 
@@ -64,10 +65,9 @@ def keras_speed(recipe: allconvnet.Recipe, precision: str, xla: bool = False, fu
 
     normalize = models.BatchNormalization if fused else keras.layers.BatchNormalization
     with mock.patch.object(models, "BatchNormalization", normalize):
-        net = {"normalization": NORMALIZATION["cifar10"], "input_shape": (32, 32, 3), "classes": 10}
         options = {"classifier_activation": None, "batch_norm": True, "dtype": precision}
-        model = models.build(get_spec("all_cnn_c"), **net, **options)
-    model.compile(_optimizer(recipe, 100), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=xla)
+        model = models.build(get_spec("all_cnn_c"), models.Form((32, 32, 3), NORMALIZATION["cifar10"], 10, **options))
+    model.compile(recipe.optimizer(100), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=xla)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (recipe.batch_size, 32, 32, 3)).astype("float32")
     targets = keras.utils.to_categorical(random.integers(0, 10, recipe.batch_size), 10)
@@ -113,9 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the ancestor's way and ours.")
     parser.add_argument("--images", type=int, default=90_000, help="images each way sees (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="cifar-10-batches-py (default: $ALLCONVNET_CIFAR10, else a download)")
-    parser.add_argument(
-        "--precision", default=_native_precision(), help="default: what the processor can do, %(default)s"
-    )
+    parser.add_argument("--precision", default=native_precision(), help="default: the processor's, %(default)s")
     arguments = parser.parse_args()
     data = allconvnet.load_cifar10(arguments.data)
     epochs = max(1, round(arguments.images / (len(data[0][0]) - HELD_OUT)))

@@ -1,7 +1,7 @@
 """Writes the tables of README.md and the pages of docs/ from the package's own tables and docstrings.
 
-PYTHONPATH=src python docs/tables.py            # writes
-PYTHONPATH=src python docs/tables.py --check    # fails where a file is not as it would be written
+python docs/tables.py            # writes
+python docs/tables.py --check    # fails where a file is not as it would be written
 """
 
 import csv
@@ -9,24 +9,22 @@ import inspect
 import json
 import re
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
 import allconvnet
 from allconvnet._specs import SPECS
-from allconvnet._weights import WEIGHTS, Weights
-from allconvnet.training import RECIPES, _completed
+from allconvnet._weights import WEIGHTS, Weights, list_weights, weights_info
+from allconvnet.recipes import RECIPES
 
 TOP = Path(__file__).parents[1]
 RUNS = TOP / "docs/runs"
 FAMILIES = ("model", "strided_cnn", "convpool_cnn", "all_cnn")
-# Names of the runs of all_cnn_c, and what they were to reach on CIFAR-10.
-AIMS = {
-    "fast": ("fast.seed*", "90 % within 3.0"),
-    "best": ("all_cnn_c.cifar10_v*", "94.0 % within 15"),
-    "long": ("all_cnn_c.cifar10_v*", "95.0 %"),
-    "distilled": ("all_cnn_c.cifar10_v*", "95.0 %"),
+RECOMMENDED = {
+    "default": "all_cnn_c.cifar10",
+    "under a million parameters": "model_c.cifar10",
+    "the 100 classes of CIFAR-100": "all_cnn_c.cifar100",
 }
 PAPER_CIFAR100 = {"all_cnn_c": 33.71}
 
@@ -43,27 +41,34 @@ def nets() -> str:
         [f"`{name}`", f"{s.params:,}", f"{s.side}x{s.side}", f"{s.paper_error:.2f}" if s.paper_error else "", s.note]
         for name, s in SPECS.items()
     ]
-    return table(["net", "parameters", "images", "paper's top-1 error, %", ""], rows)
+    return table(["net", "parameters", "images", "top-1 error in the paper, %", ""], rows)
 
 
 def weights() -> str:
-    """The table of published weights, in the order of the nets."""
-    order = sorted(WEIGHTS.values(), key=lambda w: ([*SPECS].index(w.variant), w.dataset, w.version))
+    """The table of published weights, in the order of the index."""
     rows = [
         [
             f"`{record.name}`",
-            f"{record.params:,}",
+            "yes" if record.default else "",
+            f"{record.top1:.2f}",
+            f"{100 - error:.2f}" if (error := paper_error(record)) else "",
+            f'"{record.recipe}", {record.seconds / 60:,.0f} minutes',
             f"{record.size / 1e6:.1f} MB",
-            f"{error:.2f}" if (error := paper_error(record)) else "",
-            f"{100 - record.top1:.2f}",
-            f'"{record.recipe}", {record.epochs} epochs ({record.cost:.1f}), seed {record.seed}',
-            f"{record.seconds:,.0f}",
-            record.machine,
         ]
-        for record in order
+        for record in WEIGHTS.values()
     ]
-    head = ["weights", "parameters", "file", "paper's error, %", "ours, %", "training", "seconds", "on"]
-    return table(head, rows)
+    return table(["weights", "default", "top-1, %", "in the paper, %", "training", "file"], rows)
+
+
+def recommended() -> str:
+    """The weights that most users want."""
+    rows = []
+    for purpose, name in RECOMMENDED.items():
+        record = weights_info(name)
+        millions = SPECS[record.variant].multiplications / 1e6
+        call = f'`AllConvNet("{record.variant}", weights="{record.dataset}")`'
+        rows.append([purpose, call, f"{record.top1:.2f}", f"{record.params:,}", f"{millions:.0f} million"])
+    return table(["", "model", "top-1, %", "parameters", "multiplications"], rows)
 
 
 def paper_error(record: Weights) -> float | None:
@@ -72,32 +77,24 @@ def paper_error(record: Weights) -> float | None:
 
 
 def finished(pattern: str) -> dict[str, dict]:
-    """The results of the runs of that name, of those on all images with a recipe as it is now."""
-    results = {folder.name: json.loads((folder / "result.json").read_text()) for folder in sorted(RUNS.glob(pattern))}
-    recipes = {name: json.loads(json.dumps(asdict(replace(recipe, source="")))) for name, recipe in RECIPES.items()}
-    return {
-        name: result
-        for name, result in results.items()
-        if _completed(result["recipe"]) == recipes[result["recipe_name"]]
-        and (result["images"], result["split"]) == (50_000, "test")
-    }
+    """The results of the runs of that name, by name."""
+    return {folder.name: json.loads((folder / "result.json").read_text()) for folder in sorted(RUNS.glob(pattern))}
 
 
-def newest(variant: str) -> Weights | None:
-    """The newest CIFAR-10 weights of a net, of those trained with the recipe that is "best" now."""
-    records = [WEIGHTS[name] for name, run in finished(f"{variant}.cifar10_v*").items() if run["recipe_name"] == "best"]
-    return max(records, key=lambda record: record.version, default=None)
+def trained_with_best(variant: str) -> Weights:
+    """The CIFAR-10 weights of a net that were trained with the recipe "best"."""
+    records = [WEIGHTS[name] for name in list_weights(variant)]
+    return next(record for record in records if (record.recipe, record.dataset) == ("best", "cifar10"))
 
 
 def comparison() -> str:
-    """The paper's comparison: what stands in for pooling, by base; its error and that of the newest weights."""
+    """The paper's comparison: what replaces pooling, by base; its error and that of our weights."""
     rows = []
     for family in FAMILIES:
         row = [f"`{family}_*`"]
         for base in "abc":
             variant = f"{family}_{base}"
-            record = newest(variant)
-            row += [f"{SPECS[variant].paper_error:.2f}", f"{100 - record.top1:.2f}" if record else "-"]
+            row += [f"{SPECS[variant].paper_error:.2f}", f"{100 - trained_with_best(variant).top1:.2f}"]
         rows.append(row)
     return table(["", *(f"{base}, {whose}" for base in "ABC" for whose in ("paper", "ours"))], rows)
 
@@ -115,16 +112,17 @@ def fast() -> str:
 
 
 def reached() -> str:
-    """What all_cnn_c reached with each recipe as it is now, against what was aimed at: a row each."""
+    """Accuracy of all_cnn_c with each recipe."""
     rows = []
-    for recipe, (pattern, aim) in AIMS.items():
+    for recipe, pattern in {
+        "fast": "fast.seed*",
+        "best": "all_cnn_c.cifar10_v*",
+        "long": "all_cnn_c.cifar10_v*",
+    }.items():
         runs = [run for run in finished(pattern).values() if run["recipe_name"] == recipe]
         seeds = ", ".join(str(run["seed"]) for run in runs)
-        if runs:
-            rows.append(
-                [f'"{recipe}"', f"{runs[0]['cost']:.1f}", aim, f"{fmean(run['top1'] for run in runs):.2f}", seeds]
-            )
-    return table(["recipe", "cost", "aimed at", "top-1, % (mean)", "seeds"], rows)
+        rows.append([f'"{recipe}"', f"{runs[0]['cost']:.1f}", f"{fmean(run['top1'] for run in runs):.2f}", seeds])
+    return table(["recipe", "cost", "top-1, % (mean)", "seeds"], rows)
 
 
 def recipes() -> str:
@@ -139,8 +137,6 @@ def recipes() -> str:
         values = [values[field] for values in columns.values()]
         if field == "phases":
             values = [" + ".join(f"{epochs} of {side}x{side}" for epochs, side in value) for value in values]
-        if field == "teachers":
-            values = [", ".join(value) for value in values]
         rows.append([f"`{field}`", *(str(value) if value not in ((), "") else "-" for value in values)])
         if field == "phases":
             rows.append(["cost, epochs of 32x32", *(f"{recipe.cost():.1f}" for recipe in RECIPES.values())])
@@ -179,7 +175,7 @@ def api() -> str:
 
 def filled(text: str) -> str:
     """Text with the tables between their markers."""
-    for made in (nets, weights, comparison, fast, reached, recipes):
+    for made in (nets, weights, recommended, comparison, fast, reached, recipes):
         name, content = made.__name__, made()
         text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{content}\n\g<2>", text, flags=re.DOTALL)
     return text

@@ -1,7 +1,7 @@
 """Measures the top-1 accuracy of published weights again on CIFAR-10 and CIFAR-100, beside the figure in the table.
 
 python evaluate_cifar10.py                               # all published weights
-python evaluate_cifar10.py all_cnn_c.cifar10_v1          # one
+python evaluate_cifar10.py all_cnn_c.cifar10_v4          # one
 """
 
 import argparse
@@ -25,11 +25,9 @@ def main() -> None:
     tests = {dataset: load[dataset](arguments.data)[1] for dataset in dict.fromkeys(r.dataset for r in records)}
     for record in records:
         images, labels = tests[record.dataset]
-        model = allconvnet.AllConvNet(record.variant, weights=record.tag)
+        model = allconvnet.AllConvNet(record.variant, weights=record.name)
         top1 = allconvnet.evaluate_top1(model, images, labels)
         print(f"{record.name}: top-1 {top1:.2f} % on {len(images):,} images; published {record.top1:.2f} %")
-        if record.notes:
-            print(f"  {record.notes}")
 
 
 if __name__ == "__main__":

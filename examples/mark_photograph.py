@@ -79,7 +79,7 @@ def main() -> None:
         arguments.variant, weights=arguments.weights, input_shape=(None, None, 3), dense_prediction=True
     )
     scores = model.predict(photograph[None], verbose=0)[0]
-    names = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights}").class_names
+    names = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights.rpartition('.')[2]}").class_names
     found = find(scores, arguments.top, arguments.at_least)
     print(f"{size[1]}x{size[0]} pixels, {scores.shape[1]}x{scores.shape[0]} windows")
     for score, row, column, label in found:

@@ -3,9 +3,12 @@
 python train_cifar10.py                                  # ALL-CNN-C, recipe "best"; downloads CIFAR-10 (170 MB)
 python train_cifar10.py --variant model_a --held-out 5000
 python train_cifar10.py --dataset cifar100
+python train_cifar10.py --recipe long --set muon_rate=0.04 --set sgd_rate=0.05 --set "phases=((25, 32),)"
 """
 
 import argparse
+import ast
+import dataclasses
 import os
 from pathlib import Path
 
@@ -27,7 +30,13 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="float32, mixed_bfloat16 or auto")
     parser.add_argument("--held-out", type=int, default=0, help="measure on so many training images, not on the test's")
     parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"], help="default: %(default)s")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
+    )
     arguments = vars(parser.parse_args())
+    if changes := dict(change.split("=", 1) for change in arguments.pop("set")):
+        values = {field: ast.literal_eval(value) for field, value in changes.items()}
+        arguments["recipe"] = dataclasses.replace(allconvnet.RECIPES[arguments["recipe"]], **values)
     fit = {"cifar10": allconvnet.fit_cifar10, "cifar100": allconvnet.fit_cifar100}[arguments.pop("dataset")]
     result = fit(**arguments)
     print(f"top-1 on {result.images:,} {result.split} images: {result.top1:.2f} %; weights: {result.weights}")

@@ -51,7 +51,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     order = np.random.default_rng(0).permutation(len(images))
     test, train = np.split(order, [max(1, len(images) // 5)])
-    model = allconvnet.AllConvNet("all_cnn_c", weights="cifar10", classes=len(names))
+    model = allconvnet.AllConvNet("all_cnn_c", weights="cifar10", classes=len(names), fresh_head=True)
     # The edges and textures below stay as CIFAR-10 taught them; the 6x6 maps and the classes are trained.
     for layer in model.layers[: model.layers.index(model.get_layer("conv7"))]:
         layer.trainable = False

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
     parser.add_argument("--output", type=Path, default=Path(), help="folder (default: the current one)")
     arguments = parser.parse_args()
-    record = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights}")
+    record = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights.rpartition('.')[2]}")
     load = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}[record.dataset]
     model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
     there = [layer.name for layer in model.layers if "relu" in layer.name]

@@ -1,9 +1,12 @@
 """The example scripts, run as a user runs them."""
 
+import importlib.util
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -47,6 +50,29 @@ def test_train_and_evaluate(tmp_path):
     lines = run("evaluate_cifar10.py", tmp_path, "model_a.cifar10_v1", "--data", str(folder))
     top1 = allconvnet.evaluate_top1(allconvnet.AllConvNet("model_a"), *allconvnet.load_cifar10(folder)[1])
     assert lines[0] == f"model_a.cifar10_v1: top-1 {top1:.2f} % on 60 images; published 90.89 %"
+
+
+def test_recipe_with_changed_fields(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "train_cifar10.py"), "--set", "erase=2"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "Impossible erase. Received: erase=2. Allowed: 0 to 1" in ended.stderr
+
+
+def test_curves(tmp_path):
+    """In a copy of a run's folder: a picture with three sizes of images, two of them after a line."""
+    spec = importlib.util.spec_from_file_location("curves", EXAMPLES.parent / "docs/curves.py")
+    curves = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(curves)
+    shutil.copytree(EXAMPLES.parent / "docs/runs/fast.seed0", tmp_path / "run")
+    with mock.patch.object(curves.plt, "close"):
+        path = curves.draw(tmp_path / "run")
+    figure = curves.plt.gcf()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["16x16", "24x24", "32x32"]
+    assert [line.get_xdata()[0] for line in figure.axes[0].lines[1:]] == [3.5, 5.5]
+    assert "top-1 90.96 % on 10,000 test images" in figure.get_suptitle()
+    assert all(tick == int(tick) for tick in figure.axes[1].get_xticks())
+    curves.plt.close()
+    assert cv2.imread(str(path)).shape == (400, 560, 3)
 
 
 def test_transfer_learning(tmp_path):

@@ -273,6 +273,18 @@ def test_images_that_do_not_fit(images):
             function(with_relu(), images)
 
 
+def test_pixels_divided_by_255(net, pictures):
+    for function in (guided_backprop, class_activation_map):
+        with pytest.raises(ValueError, match=r"look like 0..1.*multiply them by 255. Received: float64"):
+            function(net, pictures / 255)
+
+
+def test_a_model_compiled_with_a_loss_of_its_own(pictures):
+    model = AllConvNet("model_a")
+    model.compile("sgd", loss=lambda y, p: ops.mean(y - p))
+    assert np.array_equal(guided_backprop(model, pictures), guided_backprop(AllConvNet("model_a"), pictures))
+
+
 def test_subclassed_model():
     with pytest.raises(TypeError, match=r"must be functional.* Received: Subclassed"):
         guided_backprop(Subclassed(), IMAGES)

@@ -1,6 +1,7 @@
 """Pictures of every kind in, pixels out; labels back. Test pictures are made here, byte by byte where need be."""
 
 import base64
+import io
 import struct
 import zlib
 
@@ -146,6 +147,58 @@ def test_arrays():
     assert load_image(PICTURE) is not PICTURE
     for source in (gray, gray[:, :, None], encode(gray)):
         np.testing.assert_array_equal(load_image(source), np.repeat(gray[:, :, None], 3, axis=2))
+
+
+def test_file_objects(tmp_path):
+    (tmp_path / "x.png").write_bytes(encode(PICTURE))
+    with (tmp_path / "x.png").open("rb") as file:
+        np.testing.assert_array_equal(load_image(file), PICTURE)
+    np.testing.assert_array_equal(load_image(io.BytesIO(encode(PICTURE))), PICTURE)
+    with pytest.raises(
+        TypeError, match=r"Not a picture. Received: str. Allowed: a path, bytes, a file open for reading"
+    ):
+        load_image(io.StringIO("text"))
+    with pytest.raises(TypeError, match="load_images takes a list"):
+        load_images(io.BytesIO(encode(PICTURE)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "I"])
+def test_pil_images(mode):
+    """As the file that PIL writes of it, or as the pixels that it was made of."""
+    image = pytest.importorskip("PIL.Image")
+    deep = PICTURE[:, :, 0].astype("uint16") * 257
+    if mode.startswith("I"):
+        picture = image.fromarray(deep if mode == "I;16" else deep.astype("int32"))
+        expected = np.repeat(PICTURE[:, :, :1], 3, axis=2)
+    else:
+        picture = image.fromarray(PICTURE).convert(mode)
+        file = io.BytesIO()
+        picture.save(file, "TIFF" if mode == "CMYK" else "PNG")
+        expected = load_image(file.getvalue())
+    np.testing.assert_array_equal(load_image(picture), expected)
+
+
+def test_pil_images_stand_upright_and_on_white():
+    image = pytest.importorskip("PIL.Image")
+    jpeg = with_orientation(encode(QUARTERS, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100), 6)
+    np.testing.assert_allclose(
+        load_image(image.open(io.BytesIO(jpeg)), size=None).astype(int), load_image(jpeg, size=None).astype(int), atol=3
+    )
+    window = image.fromarray(np.concatenate([QUARTERS, WINDOW], axis=2))
+    np.testing.assert_array_equal(load_image(window, size=None), np.where(WINDOW == 0, np.uint8(255), QUARTERS))
+
+
+def test_unreadable_pictures_are_left_out_and_reported(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    sources, reported = [PICTURE, tmp_path / "bad.png", tmp_path / "none.png", encode(PICTURE)], []
+    images = load_images(sources, on_error=lambda source, error: reported.append((source, str(error))))
+    np.testing.assert_array_equal(images, [PICTURE, PICTURE])
+    assert [source for source, _ in reported] == sources[1:3]
+    assert "OpenCV cannot read" in reported[0][1]
+    with pytest.raises(ValueError, match="OpenCV cannot read"):
+        load_images(sources)
+    with pytest.raises(ValueError, match="There is no picture"):
+        load_images(sources[1:3], on_error=lambda *_: None)
 
 
 def test_sixteen_bits():

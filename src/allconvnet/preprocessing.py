@@ -161,49 +161,31 @@ def _pil_pixels(image) -> np.ndarray:
 def _decode(encoded: bytes) -> np.ndarray | None:
     buffer = np.frombuffer(encoded, np.uint8)
     try:
-        # IMREAD_UNCHANGED alone keeps transparency, but leaves EXIF orientation out: a picture without transparency
-        # is decoded again in color, which turns it upright and converts CMYK. OpenCV 4.10 turns no WebP.
-        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-        if image is not None and image.ndim == 3 and (image.shape[2] == 4 or encoded.startswith(b"RIFF")):
-            image = _upright(image, _orientation(encoded))
-        elif image is not None:
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # So it answers an empty file; to any other that it cannot read, None.
+        # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK.
+        image, kinds, blocks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+        if image is not None and (image.ndim == 2 or image.shape[2] != 4):
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # The answer to an empty file; to others that it cannot read, None.
         return None
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return None
-    if image.shape[2] == 4:
-        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    exif = dict(zip(kinds, blocks, strict=True)).get(cv2.IMAGE_METADATA_EXIF, np.zeros(0, np.uint8))
+    image = _upright(image, _orientation(exif.tobytes().removeprefix(b"Exif\0\0")))
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
-def _orientation(encoded: bytes) -> int:
-    """EXIF orientation of a PNG or WebP file; 1, upright, of any other and where there is none."""
-    png = encoded.startswith(b"\x89PNG")
-    if not png and not encoded.startswith(b"RIFF"):
-        return 1
-    place = 8 if png else 12
+def _orientation(block: bytes) -> int:
+    """Orientation in an EXIF block; 1, upright, where it does not say."""
     try:
-        while place + 8 <= len(encoded):
-            head = struct.unpack_from(">I4s" if png else "<4sI", encoded, place)
-            length, name = head if png else head[::-1]
-            if name in (b"eXIf", b"EXIF"):
-                return _tiff_orientation(encoded[place + 8 : place + 8 + length].removeprefix(b"Exif\0\0"))
-            # PNG puts a checksum behind its blocks, WebP pads them to an even length.
-            place += 8 + length + (4 if png else length % 2)
+        order = "<" if block.startswith(b"II") else ">"
+        (start,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, start)
+        for entry in range(count):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * entry)
+            if tag == 0x0112:
+                return value
     except struct.error:  # A damaged block says nothing; the pixels were readable.
         pass
-    return 1
-
-
-def _tiff_orientation(block: bytes) -> int:
-    order = "<" if block.startswith(b"II") else ">"
-    (start,) = struct.unpack_from(f"{order}I", block, 4)
-    (count,) = struct.unpack_from(f"{order}H", block, start)
-    for entry in range(count):
-        tag, _, _, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * entry)
-        if tag == 0x0112:
-            return value
     return 1
 
 

@@ -121,23 +121,7 @@ def fit_cifar100(
 ) -> FitResult:
     """Trains a CIFAR net of the paper on CIFAR-100, with its fine labels.
 
-    Args:
-        variant: as in `fit_cifar10`, and so are all others but `data`.
-        recipe: a name of `RECIPES`, or a `Recipe`.
-        data: what `load_cifar100` takes, or its result; labels 0..99.
-        epochs: number of epochs.
-        seed: random seed.
-        output_dir: folder of the run.
-        precision: "float32", "mixed_bfloat16" or "auto".
-        held_out: number of training images to keep out of training.
-
-    Returns:
-        The plain net with 100 classes, its weights file and its top-1 accuracy.
-
-    Raises:
-        ValueError: an argument is not one of those above, or the folder holds another run.
-        FloatingPointError: the loss is no longer finite.
-        OSError: the data cannot be read or downloaded, or the folder cannot be written.
+    Arguments, result and errors are those of `fit_cifar10`; `data` is what `load_cifar100` takes, or its result.
 
     Example:
         >>> import allconvnet
