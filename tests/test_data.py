@@ -60,7 +60,7 @@ class Attack:
         ({b"labels": Attack()}, r"names (__builtin__|builtins).print, which has no place in a CIFAR batch"),
         ({b"data": np.zeros((4, 100), np.uint8)}, r"uint8 \(4, 100\).*Allowed: uint8 \[N, 3072\]"),
         ({b"data": np.zeros((4, 3072))}, r"float64 \(4, 3072\)"),
-        ({b"labels": [10] * 4}, r"labels from 0 to 9"),
+        ({b"labels": [10] * 4}, r"N labels, each 0 to 9"),
         ({b"labels": [0] * 3}, r"labels \(3,\)"),
         ({b"labels": 7}, r"labels \(\)"),
         ({b"data": {}}, r"Received: object \(\)"),
@@ -94,6 +94,24 @@ def test_missing_batch(tmp_path):
         FileNotFoundError, match=r"CIFAR-10 is not in .*: no 'test_batch'. Pass the folder .* or set ALLCONVNET_CIFAR10"
     ):
         load_cifar10(tmp_path)
+
+
+def test_archive_of_a_folder_with_a_dot(tmp_path):
+    write(tmp_path / "cifar-10-batches-py")
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "cifar-10-batches-py", "./cifar-10-batches-py")
+    check(load_cifar10(tmp_path / "x.tgz"))
+
+
+def test_archive_that_was_cut(tmp_path):
+    write(tmp_path / "cifar-10-batches-py")
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
+    content = (tmp_path / "x.tgz").read_bytes()
+    for length in (0, 20, len(content) // 2):
+        (tmp_path / "cut.tgz").write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"is not a (tar archive of CIFAR-10|CIFAR-10 batch)"):
+            load_cifar10(tmp_path / "cut.tgz")
 
 
 def test_no_archive(tmp_path):

@@ -94,7 +94,7 @@ def test_processes_without_a_distribution(monkeypatch, toy_cifar10, tmp_path):
     jax = pytest.importorskip("jax")
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ValueError, match=r"2 processes run, but share nothing. Call keras"):
+    with pytest.raises(ValueError, match=r"2 processes run without a keras.distribution. Call keras"):
         fit_cifar10("strided_cnn_c", data=toy_cifar10, output_dir=tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_train_and_evaluate(tmp_path):
 def test_recipe_with_changed_fields(tmp_path):
     command = [sys.executable, str(EXAMPLES / "train_cifar10.py"), "--set", "erase=2"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "Impossible erase. Received: erase=2. Allowed: 0 to 1" in ended.stderr
+    assert "Invalid erase. Received: erase=2. Allowed: 0 to 1" in ended.stderr
 
 
 def test_curves(tmp_path):

@@ -1,6 +1,8 @@
 """Explanations against a net computed by hand, a slow NumPy reference, and finite differences."""
 
+import gc
 import itertools
+import weakref
 from pathlib import Path
 
 import cv2
@@ -252,7 +254,7 @@ def test_unknown_layer():
             {"method": "guide"},
             r"Unknown method\. Received: method='guide'\. Did you mean 'guided'\? Allowed: 'deconvnet'",
         ),
-        (with_relu(), {"batch_size": 0}, r"Impossible batch_size\. Received: batch_size=0\. Allowed: a whole"),
+        (with_relu(), {"batch_size": 0}, r"Invalid batch_size\. Received: batch_size=0\. Allowed: a whole"),
         (with_relu(), {"target": 4}, r"target=4\. Allowed: None, a number 0 to 3, a tuple .* within \(6, 6, 4\)"),
         (with_relu(), {"target": (6, 0, 0)}, r"target=\(6, 0, 0\)"),
         (with_relu(), {"target": (1, 2)}, r"target=\(1, 2\)"),
@@ -277,6 +279,47 @@ def test_pixels_divided_by_255(net, pictures):
     for function in (guided_backprop, class_activation_map):
         with pytest.raises(ValueError, match=r"look like 0..1.*multiply them by 255. Received: float64"):
             function(net, pictures / 255)
+
+
+def test_a_changed_model_is_explained_anew():
+    images = np.random.default_rng(0).normal(0, 1, (2, 8, 8, 3))
+    model = with_relu(layers.Flatten(), layers.Dense(5))
+    before = guided_backprop(model, images, 0)
+    model.pop()
+    model.add(layers.Dense(7))
+    assert np.abs(guided_backprop(model, images, 0) - before).max() > 1e-3
+    assert guided_backprop(model, images, 6).any()
+    model.layers[0].activation = keras.activations.tanh
+    with pytest.raises(ValueError, match="no ReLU that can be seen"):
+        guided_backprop(model, images, 0)
+
+
+def test_explaining_again_adds_no_nodes_and_keeps_no_model_alive(pictures):
+    def objects(model):
+        for _ in range(20):
+            for layer in (None, "relu3"):
+                guided_backprop(model, pictures[:1], layer=layer)
+            class_activation_map(model, pictures[:1])
+            receptive_field(model, "relu3")
+        gc.collect()
+        return len(gc.get_objects())
+
+    model = AllConvNet("model_a")
+    objects(model)
+    before, after = objects(model), objects(model)
+    assert after - before < 200
+    reference = weakref.ref(model)
+    del model
+    gc.collect()
+    assert reference() is None
+
+
+def test_an_inner_model_compiled_with_a_loss_of_its_own(pictures):
+    inner = AllConvNet("model_a", classifier_activation=None)
+    inner.compile("sgd", loss=lambda y, p: ops.mean(y - p))
+    inputs = keras.Input((32, 32, 3))
+    outer = keras.Model(inputs, layers.Softmax()(inner(inputs)))
+    assert np.array_equal(guided_backprop(outer, pictures), guided_backprop(AllConvNet("model_a"), pictures))
 
 
 def test_a_model_compiled_with_a_loss_of_its_own(pictures):
@@ -447,7 +490,15 @@ def test_picture_of_images_and_caption():
     assert captioned[:26].min() < 100
 
 
-@pytest.mark.parametrize("arrays", [np.zeros((2, 4, 4, 2)), np.zeros((0, 4, 4, 3)), np.zeros((4, 4), "uint8")])
+@pytest.mark.parametrize("option", ["columns", "cell"])
+def test_picture_of_no_size(option):
+    with pytest.raises(ValueError, match=rf"Invalid {option}. Received: {option}=0. Allowed: a whole"):
+        to_picture(np.zeros((2, 4, 4, 3)), **{option: 0})
+
+
+@pytest.mark.parametrize(
+    "arrays", [np.zeros(()), np.zeros((2, 4, 4, 2)), np.zeros((0, 4, 4, 3)), np.zeros((4, 4), "uint8")]
+)
 def test_no_picture(arrays):
     with pytest.raises(ValueError, match=r"make no picture\. Received: .*Allowed: uint8 or float"):
         to_picture(arrays)

@@ -157,7 +157,7 @@ def test_more_than_was_asked_for(server, cache):
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
 def test_bad_time_limit(server, monkeypatch, text):
     monkeypatch.setenv("ALLCONVNET_TIMEOUT", text)
-    with pytest.raises(ValueError, match=f"^Impossible ALLCONVNET_TIMEOUT. Received: ALLCONVNET_TIMEOUT='?{text}"):
+    with pytest.raises(ValueError, match=f"^Invalid ALLCONVNET_TIMEOUT. Received: ALLCONVNET_TIMEOUT='?{text}"):
         _download(f"{server.url}/file", SHA256, "x")
 
 

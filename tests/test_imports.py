@@ -21,12 +21,13 @@ LAYERS = [
     ["_weights"],
     ["_fetch"],
     ["_weight_files", "data"],
-    ["preprocessing"],
-    ["whitening", "_batch_norm"],
+    ["_decode"],
+    ["preprocessing", "whitening", "_batch_norm"],
     ["models"],
     ["optimizers", "_graph", "pictures"],
-    ["explain", "recipes"],
+    ["explain", "receptive_fields", "recipes"],
     ["_augment", "_run"],
+    ["_fit_arguments"],
     ["training"],
 ]
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")

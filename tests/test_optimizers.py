@@ -1,5 +1,7 @@
 """Muon for convolutions against a NumPy reference written from its definition."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -65,6 +67,21 @@ def test_excluded_kernel_is_treated_by_sgd_with_l2():
     assert (keras.ops.convert_to_numpy(bias) == 0).all()
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow")
+def test_mirrored_strategy():
+    import tensorflow as tf
+
+    images, losses = RANDOM.normal(size=(16, 8, 8, 3)).astype("float32"), []
+    for scope in (contextlib.nullcontext(), tf.distribute.MirroredStrategy(["CPU:0"]).scope()):
+        keras.utils.set_random_seed(0)
+        with scope:
+            layers = keras.layers.Conv2D(4, 3, use_bias=False), keras.layers.BatchNormalization()
+            model = keras.Sequential([keras.Input((8, 8, 3)), *layers, keras.layers.GlobalAveragePooling2D()])
+            model.compile(ConvMuon(0.1), "mse")
+        losses.append(model.fit(images, images[:, 0, 0, [0, 1, 2, 0]], epochs=3, verbose=0).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(8, 30), (30, 8)])
 def test_singular_values_come_near_one(shape):
     matrix = RANDOM.normal(size=shape).astype("float32")
@@ -91,17 +108,21 @@ def test_configuration_round_trip(value):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: ConvMuon(momentum=5), r"Impossible momentum. Received: momentum=5. Allowed: 0 to 1"),
-        (lambda: ConvMuon(l2=-1.0), r"Impossible l2. Received: l2=-1.0. Allowed: 0 or more"),
+        (lambda: ConvMuon(momentum=5), r"Invalid momentum. Received: momentum=5. Allowed: 0 to 1"),
+        (lambda: ConvMuon(l2=-1.0), r"Invalid l2. Received: l2=-1.0. Allowed: 0 or more"),
         (
             lambda: ConvMuon(exclude="class_conv"),
             r"exclude must be a list of layer names, not a single string. Received: 'class_conv'",
         ),
         (
-            lambda: LinearWarmupDecay(0.2, 0, 0.2),
-            r"Impossible total_steps. Received: total_steps=0. Allowed: 1 or",
+            lambda: LinearWarmupDecay(-0.2, 9, 0.2),
+            r"Invalid peak. Received: peak=-0.2. Allowed: 0 or more",
         ),
-        (lambda: LinearWarmupDecay(0.2, 9, 1.5), r"Impossible warmup. Received: warmup=1.5. Allowed: 0 to 1"),
+        (
+            lambda: LinearWarmupDecay(0.2, 0, 0.2),
+            r"Invalid total_steps. Received: total_steps=0. Allowed: 1 or",
+        ),
+        (lambda: LinearWarmupDecay(0.2, 9, 1.5), r"Invalid warmup. Received: warmup=1.5. Allowed: 0 to 1"),
     ],
 )
 def test_bad_arguments(make, match):

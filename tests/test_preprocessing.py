@@ -162,20 +162,42 @@ def test_file_objects(tmp_path):
         load_images(io.BytesIO(encode(PICTURE)))
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "I"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBa", "L", "LA", "P", "1", "CMYK", "I;16"])
 def test_pil_images(mode):
     """As the file that PIL writes of it, or as the pixels that it was made of."""
     image = pytest.importorskip("PIL.Image")
-    deep = PICTURE[:, :, 0].astype("uint16") * 257
-    if mode.startswith("I"):
-        picture = image.fromarray(deep if mode == "I;16" else deep.astype("int32"))
+    if mode == "I;16":
+        picture = image.fromarray(PICTURE[:, :, 0].astype("uint16") * 257)
         expected = np.repeat(PICTURE[:, :, :1], 3, axis=2)
+    elif mode == "RGBa":
+        window = image.fromarray(np.concatenate([QUARTERS[:32, :32], WINDOW[:32, 32:]], axis=2))
+        picture, expected = window.convert("RGBa"), load_image(window)
     else:
         picture = image.fromarray(PICTURE).convert(mode)
         file = io.BytesIO()
         picture.save(file, "TIFF" if mode == "CMYK" else "PNG")
         expected = load_image(file.getvalue())
     np.testing.assert_array_equal(load_image(picture), expected)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pil_images_without_a_range(mode):
+    image = pytest.importorskip("PIL.Image")
+    with pytest.raises(ValueError, match=rf"mode '{mode}' have no fixed range: convert to \"L\" or \"I;16\" first"):
+        load_image(image.fromarray(PICTURE[:, :, 0]).convert(mode))
+
+
+def test_subclass_of_a_pil_image_is_one():
+    image = pytest.importorskip("PIL.Image")
+
+    class Own(image.Image):
+        pass
+
+    picture = image.fromarray(PICTURE)
+    picture.__class__ = Own
+    np.testing.assert_array_equal(load_image(picture), PICTURE)
+    with pytest.raises(TypeError, match="load_images takes a list"):
+        load_images(picture)
 
 
 def test_pil_images_stand_upright_and_on_white():
@@ -190,13 +212,15 @@ def test_pil_images_stand_upright_and_on_white():
 
 def test_unreadable_pictures_are_left_out_and_reported(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"bad")
-    sources, reported = [PICTURE, tmp_path / "bad.png", tmp_path / "none.png", encode(PICTURE)], []
+    sources, reported = [PICTURE, tmp_path / "bad.png", None, encode(PICTURE)], []
     images = load_images(sources, on_error=lambda source, error: reported.append((source, str(error))))
     np.testing.assert_array_equal(images, [PICTURE, PICTURE])
     assert [source for source, _ in reported] == sources[1:3]
     assert "OpenCV cannot read" in reported[0][1]
     with pytest.raises(ValueError, match="OpenCV cannot read"):
         load_images(sources)
+    with pytest.raises(ValueError, match="Unknown fit"):
+        load_images(sources, fit="pad", on_error=lambda *_: None)
     with pytest.raises(ValueError, match="There is no picture"):
         load_images(sources[1:3], on_error=lambda *_: None)
 
@@ -341,9 +365,9 @@ def test_size():
         ((np.zeros((0, 4, 3), np.uint8),), ValueError, r"Not a picture. Received: uint8 \(0, 4, 3\)"),
         ((PICTURE[None],), ValueError, r"uint8 \(1, 32, 32, 3\)"),
         ((PICTURE, {"fit": "pad"}), ValueError, r"Unknown fit. Received: fit='pad'"),
-        ((PICTURE, {"size": (0, 4)}), ValueError, r"Impossible size. Received: size=\(0, 4\)"),
-        ((PICTURE, {"size": 32}), ValueError, r"Impossible size. Received: size=32"),
-        ((PICTURE, {"size": (32.0, 32)}), ValueError, r"Impossible size. Received: size=\(32.0, 32\)"),
+        ((PICTURE, {"size": (0, 4)}), ValueError, r"Invalid size. Received: size=\(0, 4\)"),
+        ((PICTURE, {"size": 32}), ValueError, r"Invalid size. Received: size=32"),
+        ((PICTURE, {"size": (32.0, 32)}), ValueError, r"Invalid size. Received: size=\(32.0, 32\)"),
     ],
 )
 def test_what_is_no_picture(arguments, error, match):
@@ -459,6 +483,8 @@ def set_aside(name):
         ({"predictions": np.ones((2, 10)), "top": 0}, r"Received: top=0"),
         ({"predictions": np.full((2, 10), np.nan)}, r"infinite or not a number"),
         ({"predictions": np.ones((2, 10)), "weights": "mnist"}, r"Unknown weights"),
+        ({"predictions": np.ones((2, 10)), "weights": "nonsense.cifar10_v4"}, r"Unknown weights"),
+        ({"predictions": np.ones((2, 3)), "class_names": "cat"}, r"class_names must be a list.* Received: 'cat'"),
     ],
 )
 def test_bad_predictions(arguments, match):

@@ -316,9 +316,11 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
             r"'all_cnn_c' needs images of 9x9 or more",
         ),
         ({"precision": "float16"}, r"Unknown precision. Received: precision='float16'.* Allowed: 'auto', "),
-        ({"seed": -1}, r"Impossible seed. Received: seed=-1. Allowed: a whole number, 0 or more"),
-        ({"epochs": 0}, r"Impossible epochs. Received: epochs=0"),
-        ({"held_out": 0.1}, r"Impossible held_out. Received: held_out=0.1"),
+        ({"recipe": None}, r"Unknown recipe. Received: recipe=None"),
+        ({"seed": 2**32}, r"Invalid seed. Received: seed=4294967296"),
+        ({"seed": -1}, r"Invalid seed. Received: seed=-1. Allowed: a whole number, 0 to 4294967295"),
+        ({"epochs": 0}, r"Invalid epochs. Received: epochs=0"),
+        ({"held_out": 0.1}, r"Invalid held_out. Received: held_out=0.1"),
         (
             {"recipe": TOY, "held_out": 33},
             r"Too few images are left.*Received: 40 training images, held_out=33, batch_size=8",
@@ -334,13 +336,14 @@ def test_bad_data(toy_cifar10, tmp_path):
     train, (images, labels) = toy_cifar10
     for bad, match in [
         ((images / 255, labels), r"images float64 \(20, 32, 32, 3\).*Allowed: uint8"),
-        ((images, labels[:3]), r"labels \(3,\)"),
-        ((images, np.eye(10)[labels]), r"labels \(20, 10\)"),
+        ((images, labels[:3]), r"labels int32 \(3,\)"),
+        ((images, np.eye(10)[labels]), r"labels float64 \(20, 10\)"),
         ((images, labels + 1), r"A label is out of range. Received: 1 to 10"),
+        ((images, labels + 0.5), r"labels float64 \(20,\). Allowed: .* N integers"),
     ]:
         with pytest.raises(ValueError, match=match):
             fit_cifar10(VARIANT, recipe=TOY, data=(train, bad), output_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"not two splits. Received: \[20, 20\]. Allowed: \(\(training images"):
+    with pytest.raises(ValueError, match=r"not two splits. Received: 2 parts. Allowed: \(\(training images"):
         fit_cifar10(VARIANT, recipe=TOY, data=(images, labels), output_dir=tmp_path)
 
 
@@ -465,6 +468,8 @@ def test_evaluation():
     assert evaluate_top1(Scores(), scores, np.array([1, 0, 0, 1]), batch_size=3) == 75
     with pytest.raises(ValueError, match=r"one label an image. Received: 4 images, 3 labels"):
         evaluate_top1(Scores(), scores, np.array([1, 0, 0]))
+    with pytest.raises(ValueError, match=r"must return scores \[N, classes\]. Received: shape \(4, 1, 1, 2\)"):
+        evaluate_top1(Scores(), scores[:, None, None], np.array([1, 0, 0, 1]))
     assert evaluate_top1(Scores(), scores, np.array([[1], [0], [0], [1]])) == 75
 
 
@@ -473,9 +478,14 @@ def test_evaluation_refuses_divided_pixels(toy_cifar10):
     images, labels = toy_cifar10[1]
     with pytest.raises(ValueError, match=r"look like 0..1.*multiply them by 255. Received: float64 from"):
         evaluate_top1(AllConvNet(VARIANT, weights=None), images / 255, labels)
-    layer = keras.layers.Normalization(mean=0.5, variance=0.25)
-    own = keras.Sequential([keras.Input((32, 32, 3)), layer, keras.layers.Flatten(), keras.layers.Dense(10)])
-    assert 0 <= evaluate_top1(own, images / 255, labels) <= 100
+    adapted = keras.layers.Normalization()
+    adapted.adapt(images - 128.0)
+    for layer, inputs in (
+        (keras.layers.Normalization(mean=0.5, variance=0.25), images / 255),
+        (adapted, images - 128.0),
+    ):
+        own = keras.Sequential([keras.Input((32, 32, 3)), layer, keras.layers.Flatten(), keras.layers.Dense(10)])
+        assert 0 <= evaluate_top1(own, inputs, labels) <= 100
 
 
 def test_evaluation_is_quiet_when_asked(toy_cifar10, capsys):

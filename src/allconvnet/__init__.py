@@ -28,7 +28,8 @@ _PUBLIC = {
     "models": ["AllConvNet"],
     "_batch_norm": ["fold_batch_norm"],
     "optimizers": ["ConvMuon", "LinearWarmupDecay"],
-    "explain": ["class_activation_map", "guided_backprop", "receptive_field"],
+    "explain": ["class_activation_map", "guided_backprop"],
+    "receptive_fields": ["receptive_field"],
     "pictures": ["to_picture"],
     "recipes": ["RECIPES", "Recipe"],
     "training": ["FitResult", "evaluate_top1", "fit_cifar10", "fit_cifar100"],
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from allconvnet.optimizers import *
     from allconvnet.pictures import *
     from allconvnet.preprocessing import *
+    from allconvnet.receptive_fields import *
     from allconvnet.recipes import *
     from allconvnet.training import *
     from allconvnet.whitening import *

@@ -38,7 +38,7 @@ def fused_batch_norm(inputs, gamma, beta, epsilon: float) -> tuple:
 
 
 def processes() -> tuple[int, int]:
-    """Number of this process, and of the processes that train together, by Keras' distribution."""
+    """Index of this process and number of processes, from Keras' distribution."""
     distribution, backend = keras.distribution.distribution(), keras.backend.backend()
     if backend == "jax":
         import jax
@@ -47,14 +47,14 @@ def processes() -> tuple[int, int]:
             return jax.process_index(), jax.process_count()
         if jax.process_count() > 1:
             call = "keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))"
-            raise ValueError(f"{jax.process_count()} processes run, but share nothing. Call {call} in each.")
+            raise ValueError(f"{jax.process_count()} processes run without a keras.distribution. Call {call} in each.")
     elif distribution is not None:
         raise ValueError(f"Training in several processes needs KERAS_BACKEND=jax. Received: backend {backend!r}.")
     return 0, 1
 
 
 def wait_for_others() -> None:
-    """Returns when all processes have come here."""
+    """Blocks until every process has called this function."""
     if processes()[1] > 1:
         from jax.experimental import multihost_utils
 

@@ -44,7 +44,10 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
         >>> plain = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
         >>> allconvnet.fold_batch_norm(trained, plain)
     """
-    sources, targets = ([layer for layer in model.layers if _is_convolution(layer)] for model in (trained, plain))
+    convolutions = keras.layers.Conv2D
+    sources, targets = (
+        [layer for layer in model.layers if isinstance(layer, convolutions)] for model in (trained, plain)
+    )
     if [layer.name for layer in sources] != [layer.name for layer in targets]:
         raise ValueError(f"The nets differ. Received: {len(sources)} and {len(targets)} convolutions, or other names.")
     norms = {layer.name: layer for layer in trained.layers if isinstance(layer, keras.layers.BatchNormalization)}
@@ -61,7 +64,3 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
         mean, variance = weights
         scale = gamma / np.sqrt(variance + norm.epsilon)
         target.set_weights([source.get_weights()[0] * scale, beta - mean * scale])
-
-
-def _is_convolution(layer: keras.Layer) -> bool:
-    return isinstance(layer, keras.layers.Conv2D)

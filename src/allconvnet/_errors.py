@@ -27,4 +27,4 @@ def check_number(name: str, value: object, least: float, greatest: float = math.
     if not isinstance(value, Integral if whole else Real) or not least <= value <= greatest:
         allowed = f"{least} or more" if greatest == math.inf else f"{least} to {greatest}"
         kind = "a whole number, " if whole else ""
-        raise ValueError(f"Impossible {name}. Received: {name}={value!r}. Allowed: {kind}{allowed}.")
+        raise ValueError(f"Invalid {name}. Received: {name}={value!r}. Allowed: {kind}{allowed}.")

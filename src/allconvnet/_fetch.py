@@ -1,8 +1,9 @@
-"""Files that are not at hand are downloaded, checked and kept: the only module that knows pooch."""
+"""Downloads missing files, verifies and caches them: the only module that knows pooch."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import sys
@@ -74,7 +75,7 @@ def fetch_url(url: str) -> Path:
 
 
 def fetch_dataset(name: str) -> Path:
-    """The archive of "cifar10" or "cifar100", from its home or the mirror ALLCONVNET_CIFAR10_URL (CIFAR100)."""
+    """The archive of "cifar10" or "cifar100", from its home or the mirror in ALLCONVNET_CIFAR10_URL."""
     file, sha256 = _DATASETS[name]
     url = os.environ.get(f"ALLCONVNET_{name.upper()}_URL") or f"https://www.cs.toronto.edu/~kriz/{file}"
     try:
@@ -96,19 +97,15 @@ def _public(url: str) -> str:
     return urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path, "", ""))
 
 
-class _Bounded:
+class _Bounded(io.FileIO):
     """A file that refuses more than `limit` bytes; pooch writes the download into it."""
 
-    def __init__(self, path: str, limit: int) -> None:
-        self.file, self.limit = Path(path).open("wb"), limit  # noqa: SIM115 - its user closes it
+    limit = _LIMIT
 
-    def write(self, chunk: bytes) -> None:
-        if self.file.tell() + len(chunk) > self.limit:
+    def write(self, chunk) -> int:
+        if self.tell() + len(chunk) > self.limit:
             raise OSError(f"the server sent more than {self.limit:,} bytes")
-        self.file.write(chunk)
-
-    def flush(self) -> None:
-        self.file.flush()
+        return super().write(chunk)
 
 
 def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
@@ -119,11 +116,11 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
     folder, shown, timeout = _cache(), _public(url), _timeout()
 
     def download(_: str, output: str, pup: pooch.Pooch) -> None:
-        headers, progress = {"Accept-Encoding": "identity"}, sys.stderr.isatty()
-        bounded = _Bounded(output, limit)
-        with bounded.file:
-            get = pooch.HTTPDownloader(progress, 1 << 16, timeout=timeout, headers=headers)
-            get(url, bounded, pup)
+        progress = sys.stderr is not None and sys.stderr.isatty()
+        get = pooch.HTTPDownloader(progress, 1 << 16, timeout=timeout, headers={"Accept-Encoding": "identity"})
+        with _Bounded(output, "wb") as file:
+            file.limit = limit
+            get(url, file, pup)
 
     # pooch logs the URL that it is given, so it is given the one without credentials.
     pup = pooch.create(folder, "", registry={file: f"sha256:{sha256}"}, urls={file: shown}, retry_if_failed=2)
@@ -142,9 +139,6 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
 def _timeout() -> float:
     """Seconds without a byte from the server after which a try is given up."""
     text = os.environ.get("ALLCONVNET_TIMEOUT", "30")
-    try:
-        seconds: float | str = float(text)
-    except ValueError:
-        seconds = text
+    seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
     check_number("ALLCONVNET_TIMEOUT", seconds, 0.001, 1e6)
     return float(seconds)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -20,6 +23,15 @@ def is_graph(operation) -> bool:
     return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))
 
 
+def check_functional(model: keras.Model) -> None:
+    """Raises unless the model is functional, with one input and one output."""
+    if not is_graph(model):
+        raise TypeError(f"The model must be functional, or a built keras.Sequential. Received: {type(model).__name__}.")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        received = f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+        raise ValueError(f"The model must have one input and one output. Received: {received}.")
+
+
 class Call(NamedTuple):
     """One call of a layer or node in a model."""
 
@@ -28,6 +40,24 @@ class Call(NamedTuple):
     output: Any
 
 
+_MEMORY: weakref.WeakKeyDictionary[keras.Model, dict] = weakref.WeakKeyDictionary()
+
+
+def remembered(function: Callable) -> Callable:
+    """Caches by model and arguments until the model changes: rebuilding a graph each time would add nodes to layers."""
+
+    @functools.wraps(function)
+    def cached(model: keras.Model, *args):
+        state = [(id(operation), getattr(operation, "activation", None)) for operation in operations_of(model)]
+        key, memory = (function.__name__, args, *state), _MEMORY.setdefault(model, {})
+        if key not in memory:
+            memory[key] = function(model, *args)
+        return memory[key]
+
+    return cached
+
+
+@remembered
 def calls_of(model: keras.Model) -> tuple[keras.Model, list[Call]]:
     """A copy of the model that shares its layers, and the calls in it, in order; the last one gives the output."""
     calls: list[Call] = []
@@ -43,6 +73,7 @@ def calls_of(model: keras.Model) -> tuple[keras.Model, list[Call]]:
 
 
 def named(calls: list[Call], name: str) -> Call:
+    """The only call of the layer of that name."""
     found = [call for call in calls if call.operation.name == name]
     if not found:
         raise unknown("layer", name, [call.operation.name for call in calls])

@@ -42,7 +42,7 @@ class Run:
 
     @property
     def identity(self) -> dict:
-        """What makes this run another one than others, as JSON has it."""
+        """The values that identify this run, as JSON types."""
         names = ("dataset", "variant", "seed", "images", "precision", "data_crc32")
         own = {name: getattr(self, name) for name in names} | {"recipe": asdict(replace(self.recipe, source=""))}
         return json.loads(json.dumps(own | {"backend": keras.backend.backend()}))
@@ -58,7 +58,7 @@ class Run:
         return self.folder / "checkpoint.npz"
 
     def save(self, variables: Sequence, history: list[dict]) -> None:
-        """Writes the log, then the checkpoint, which says what is done: what it counts is in the log."""
+        """Writes the log first, so that every epoch in the checkpoint is also in the log."""
         values = [ops.convert_to_numpy(variable) for variable in variables]
         if not all(np.isfinite(value).all() for value in values):
             loss = history[-1]["loss"]

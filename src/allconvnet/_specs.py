@@ -6,6 +6,7 @@ the paper come from three bases and one pure function, `derive`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -103,7 +104,7 @@ class Spec:
 
     @property
     def multiplications(self) -> int:
-        """Those of the convolutions, for one image of the size the net was designed for."""
+        """Multiplications in all convolutions, for one image of the size the net was designed for."""
         total, channels, sides = 0, 3, self.sides(self.side)
         for row, side in zip((*self.layers, Conv(self.classes, 1)), (*sides, sides[-1]), strict=True):
             if isinstance(row, Conv):
@@ -126,27 +127,23 @@ _BASES: dict[str, tuple[Row, ...]] = {
 _HEAD: tuple[Row, ...] = (Conv(192, 3, padding="valid"), Conv(192, 1))
 
 
-def derive(base: tuple[Row, ...], family: str) -> tuple[Row, ...]:
-    """Rows of a CIFAR net: what the family puts in place of each max pooling of the base.
+# What each family puts in place of a convolution and the max pooling behind it.
+_POOLED: dict[str, Callable[[Conv, MaxPool], list[Row]]] = {
+    "model": lambda conv, pool: [conv, pool],
+    "strided_cnn": lambda conv, pool: [replace(conv, stride=2)],
+    "convpool_cnn": lambda conv, pool: [conv, Conv(conv.filters, 3), pool],
+    "all_cnn": lambda conv, pool: [conv, Conv(conv.filters, 3, stride=2)],
+}
 
-    Dropout of 20 % stands on the input, of 50 % after each pooling or what replaces it.
-    """
+
+def derive(base: tuple[Row, ...], family: str) -> tuple[Row, ...]:
+    """Rows of a CIFAR net. Dropout is 20 % on the input, 50 % after each pooling or what replaces it."""
     rows: list[Row] = [Dropout(0.2)]
     for row in base:
         if isinstance(row, Conv):
-            before = row
             rows.append(row)
-            continue
-        match family:
-            case "model":
-                rows.append(row)
-            case "strided_cnn":
-                rows[-1] = replace(before, stride=2)
-            case "convpool_cnn":
-                rows += [Conv(before.filters, 3), row]
-            case "all_cnn":
-                rows.append(Conv(before.filters, 3, stride=2))
-        rows.append(Dropout(0.5))
+        else:
+            rows[-1:] = [*_POOLED[family](rows[-1], row), Dropout(0.5)]
     return (*rows, *_HEAD)
 
 
@@ -229,6 +226,6 @@ def list_variants() -> list[str]:
 
 def get_spec(variant: str) -> Spec:
     """The row of `variant`; ValueError lists the names that exist."""
-    if variant not in SPECS:
+    if not isinstance(variant, str) or variant not in SPECS:
         raise unknown("variant", variant, SPECS)
     return SPECS[variant]

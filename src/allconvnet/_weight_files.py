@@ -1,4 +1,4 @@
-"""Weights files: found, checked before anything is allocated, read, written."""
+"""Weights files: looked up, checked before anything is allocated, read, written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["save_weights"]
 
 Source = str | os.PathLike[str]
-_MAX_CLASSES = 100_000
+_MAX_CLASSES = 4000  # HDF5 limits an attribute, such as the class names, to 64 KB.
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,22 @@ def read_weights(variant: str, weights: Source) -> WeightsFile:
     spec, path = get_spec(variant), own_file(weights) or _published(variant, weights)
     with open_file(path) as file:
         found = file.attrs.get("variant", variant)
-        if found != variant:
+        if str(found) != variant:
             raise ValueError(f"{str(path)!r} holds weights of {found!r}; use AllConvNet({found!r}, weights=...).")
-        # Datasets that are not read yet: their shapes are compared first.
-        pairs = [*(_legacy(file) if "layer_names" in file.attrs or "model_weights" in file else _current(file))]
-        expected = kernel_shapes(spec, classes=pairs[-1][0].shape[-1] if pairs else spec.classes)
-        received = [kernel.shape for kernel, _ in pairs]
-        if received != expected or any(bias.shape != kernel.shape[-1:] for kernel, bias in pairs):
+        try:
+            # Datasets that are not read yet: their shapes are compared first.
+            pairs = [*(_legacy(file) if "layer_names" in file.attrs or "model_weights" in file else _current(file))]
+            expected = kernel_shapes(spec, classes=pairs[-1][0].shape[-1] if pairs else spec.classes)
+            received = [kernel.shape for kernel, _ in pairs]
+            fits = received == expected and all(bias.shape == kernel.shape[-1:] for kernel, bias in pairs)
+            plain = all(_is_plain(data, file) for pair in pairs for data in pair)
+        except (AttributeError, IndexError, KeyError, TypeError, UnicodeError):
+            raise ValueError(f"{str(path)!r} is not laid out as Keras writes weights.") from None
+        if not fits:
             raise ValueError(f"{str(path)!r} does not fit {variant!r}. Kernels: {received}. Expected: {expected}.")
-        if received[-1][-1] > _MAX_CLASSES or not all(_is_plain(data, file) for pair in pairs for data in pair):
-            raise ValueError(f"{str(path)!r} must hold its floats itself, of {_MAX_CLASSES:,} classes at most.")
+        if not plain or received[-1][-1] > _MAX_CLASSES:
+            raise ValueError(f"{str(path)!r} must store its own floating-point data, with at most {_MAX_CLASSES:,} "
+                             "classes.")  # fmt: skip
         convolutions = [(kernel[()], bias[()]) for kernel, bias in pairs]
         if not all(np.isfinite(array).all() for pair in convolutions for array in pair):
             raise ValueError(f"{str(path)!r} holds weights that are infinite or not a number.")
@@ -88,21 +94,25 @@ def read_attributes(file: h5py.File, *names: str) -> list[np.ndarray]:
     arrays = []
     for name in names:
         array = np.asarray(file.attrs.get(name, ()))
-        numbers = array.shape == (3,) and array.dtype.kind == "f" and np.isfinite(array).all()
-        if not (numbers and (name != "std" or (array > 0).all())) and (name != "class_names" or not array.size):
+        if name == "class_names":
+            valid = array.size > 0
+        else:
+            valid = array.shape == (3,) and array.dtype.kind == "f" and np.isfinite(array).all()
+            valid = valid and (name != "std" or (array > 0).all())
+        if not valid:
             raise ValueError(f"{file.filename!r} has no valid attribute {name!r}, as files of save_weights have.")
         arrays.append(array)
     return arrays
 
 
 def _published(variant: str, weights: object) -> Path:
+    records = [weights_info(name) for name in list_weights(variant)]
+    tags = {tag for record in records for tag in (record.tag, record.dataset)}
     tag = str(weights).removeprefix(f"{variant}.")
-    names = [weights_info(name) for name in list_weights(variant)]
-    if isinstance(weights, str) and tag in {tag for record in names for tag in (record.tag, record.dataset)}:
+    if tag in tags:
         return fetch_weights(f"{variant}.{tag}")
-    allowed = listed({tag for record in names for tag in (record.tag, record.dataset)})
     own = "None for random weights, or a path (.h5) or URL"
-    raise ValueError(f"Unknown weights for {variant!r}. Received: weights={weights!r}. Allowed: {allowed}; {own}.")
+    raise ValueError(f"Unknown weights for {variant!r}. Received: weights={weights!r}. Allowed: {listed(tags)}; {own}.")
 
 
 def kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
@@ -175,21 +185,26 @@ def save_weights(
                              f"not {wanted}.")  # fmt: skip
     if "normalization" not in layers:
         raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
-    if isinstance(class_names, str) or len(names) != classes:
+    if isinstance(class_names, str) or len(names) != classes or classes > _MAX_CLASSES:
         received = repr(class_names) if isinstance(class_names, str) else f"{len(names)} names"
-        raise ValueError(f"class_names must be a list of {classes} names, one a class. Received: {received}.")
+        raise ValueError(f"class_names must be a list of {classes} names, one a class, {_MAX_CLASSES:,} at most. "
+                         f"Received: {received}.")  # fmt: skip
+    with np.errstate(over="ignore"):
+        arrays = [[values.astype(dtype) for values in layer.get_weights()] for layer in convolutions]
+    if not all(np.isfinite(values).all() for pair in arrays for values in pair):
+        raise ValueError(f'Some weights are not finite, or not in {dtype}; dtype="float32" has the larger range.')
     with replacing(Path(path).expanduser()) as temporary, h5py.File(temporary, "w") as file:
-        for number, layer in enumerate(convolutions):
+        for number, pair in enumerate(arrays):
             group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
-            for index, values in enumerate(layer.get_weights()):
-                group.create_dataset(str(index), data=values.astype(dtype))
+            for index, values in enumerate(pair):
+                group.create_dataset(str(index), data=values)
         file.attrs["variant"] = variant
         file.attrs["mean"] = np.asarray(layers["normalization"].input_mean, "float64").ravel()
         file.attrs["std"] = np.sqrt(np.asarray(layers["normalization"].input_variance, "float64").ravel())
         file.attrs["class_names"] = names
 
 
-# Names of layers that AllConvNet adds as its arguments say, and that a weights file does not depend on.
+# Beginnings of the names of optional layers, which do not affect the weights file.
 _OPTIONAL = ("images", "gray_to_rgb", "normalization", "dropout", "pad", "logits", "predictions")
 
 

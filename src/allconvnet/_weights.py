@@ -166,9 +166,10 @@ def weights_info(name: str) -> Weights:
 
 def _dataset(weights: str) -> str:
     """The data set of published weights, by data set, tag or full name."""
-    names = {name for record in WEIGHTS.values() for name in (record.dataset, record.tag)}
-    if str(weights).rpartition(".")[2] not in names:
-        raise unknown("weights", weights, names)
+    tags = {tag for record in WEIGHTS.values() for tag in (record.dataset, record.tag)}
+    names = {f"{record.variant}.{tag}" for record in WEIGHTS.values() for tag in (record.dataset, record.tag)}
+    if not isinstance(weights, str) or weights not in tags | names:
+        raise unknown("weights", weights, tags)
     return weights.rpartition(".")[2].partition("_")[0]
 
 

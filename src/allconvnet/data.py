@@ -85,12 +85,7 @@ def load_cifar100(source: str | os.PathLike[str] | None = None) -> tuple[Split, 
         source: as in `load_cifar10`: `cifar-100-python`, `cifar-100-python.tar.gz`, ALLCONVNET_CIFAR100 (169 MB).
 
     Returns:
-        As `load_cifar10`; label k is `CIFAR100_CLASSES[k]`.
-
-    Raises:
-        FileNotFoundError: there is no such folder, archive or batch.
-        ValueError: a batch is not one of CIFAR-100's.
-        OSError: the download failed.
+        As `load_cifar10`, which says what it raises, too; label k is `CIFAR100_CLASSES[k]`.
 
     Example:
         >>> import allconvnet
@@ -111,18 +106,19 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> tuple[Split
     try:
         with tarfile.open(path) as archive:
             return _splits(name, path, lambda batch: _member(archive, f"{layout.folder}/{batch}"))
-    except tarfile.TarError:
+    except (tarfile.TarError, EOFError):
         raise ValueError(f"{str(path)!r} is not a tar archive of {layout.title}'s folder {layout.folder!r}.") from None
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    try:
-        file = archive.extractfile(name)
-    except KeyError:
-        file = None
-    if file is None:
-        raise FileNotFoundError(name)
-    return file
+    for path in (name, f"./{name}"):
+        try:
+            file = archive.extractfile(path)
+        except KeyError:
+            continue
+        if file is not None:
+            return file
+    raise FileNotFoundError(name)
 
 
 def _splits(name: str, path: Path, opener: Callable[[str], IO[bytes]]) -> tuple[Split, Split]:
@@ -153,6 +149,6 @@ def _read_batch(name: str, path: Path, batch: str, opener: Callable[[str], IO[by
         or images.shape != (*labels.shape, 3072)
         or not ((labels >= 0) & (labels < count)).all()
     ):
-        received, allowed = f"{images.dtype} {images.shape}, labels {labels.shape}", f"labels from 0 to {count - 1}"
-        raise ValueError(f"{wrong}. Received: {received}. Allowed: uint8 [N, 3072] with N {allowed}.")
+        received, allowed = f"{images.dtype} {images.shape}, labels {labels.shape}", f"labels, each 0 to {count - 1}"
+        raise ValueError(f"{wrong}. Received: {received}. Allowed: uint8 [N, 3072] and N {allowed}.")
     return np.ascontiguousarray(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels

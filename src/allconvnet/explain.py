@@ -1,8 +1,7 @@
-"""Explanations: guided backpropagation, class activation maps, receptive fields."""
+"""Explanations: guided backpropagation and class activation maps."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -14,19 +13,19 @@ from allconvnet._backend import prediction_batches, vjp
 from allconvnet._errors import check_number, unknown
 from allconvnet._graph import (
     LAST_ACTIVATIONS,
-    Call,
     activation_of,
     calls_of,
-    chain_to,
+    check_functional,
     is_argument,
     is_graph,
     last_activation,
     named,
     operations_of,
+    remembered,
 )
 from allconvnet.preprocessing import check_model_pixels
 
-__all__ = ["class_activation_map", "guided_backprop", "receptive_field"]
+__all__ = ["class_activation_map", "guided_backprop"]
 
 
 def _rule(only_positive_gradient: bool, only_positive_input: bool) -> Callable:
@@ -95,7 +94,7 @@ def guided_backprop(
     if method not in _METHODS:
         raise unknown("method", method, _METHODS)
     images = _checked_images(model, images, batch_size)
-    graph, twins = _graph_with_rule(model, layer, method)
+    graph, twins = _graph_with_rule(model, layer and str(layer), method)
     for original, twin in twins:
         twin.set_weights(original.get_weights())
     gradients = []
@@ -148,101 +147,8 @@ def class_activation_map(
     return maps[..., chosen].astype("float32")
 
 
-_WINDOWS = (
-    *(layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D),
-    *(layers.MaxPooling2D, layers.AveragePooling2D, layers.ZeroPadding2D),
-)
-# A unit of these sees the pixel at its own place; so does one of any activation.
-_ELEMENTWISE = (
-    *(layers.BatchNormalization, layers.Normalization, layers.Rescaling, layers.Activation),
-    *(layers.Dropout, layers.SpatialDropout2D, layers.GaussianDropout, layers.GaussianNoise),
-)
-
-
-def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
-    """The window of the image that a unit of a feature map sees.
-
-    Args:
-        model: a functional `keras.Model`, a single chain of layers up to `layer`.
-        layer: name of a convolution, pooling, normalization, dropout or activation layer.
-
-    Returns:
-        `(side, stride, offset)` in pixels: unit (row, column) sees `side` rows from `offset + stride * row`, and the
-        columns likewise. Parts may lie outside of the image, where the padding is. The offset under "same" padding
-        depends on the side of the images: that of the model; where it is None, an even one.
-
-    Raises:
-        ValueError: there is no such layer, it sees the whole image, a layer of another kind lies before it, the model
-            branches, or rows and columns differ (by their kernels or their padding).
-        TypeError: the model is not functional.
-
-    Example:
-        >>> import allconvnet
-        >>> allconvnet.receptive_field(allconvnet.AllConvNet("all_cnn_c"), "conv3")
-        (7, 2, -2)
-    """
-    _check_functional(model)
-    _, calls = calls_of(model)
-    chain = chain_to(calls, named(calls, layer))
-    for call in chain:
-        operation = call.operation
-        if isinstance(operation, (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)):
-            raise ValueError(f"{layer!r} sees the whole image: name a layer with a feature map.")
-        if not _is_local(operation):
-            kind = f"{type(operation).__name__} {operation.name!r}"
-            raise ValueError(f"The receptive field cannot be told: {kind} lies before {layer!r}.")
-    rows, columns = (_window(chain, axis) for axis in (0, 1))
-    if rows != columns:
-        raise ValueError(f"Rows and columns of the window differ. Received: {rows} and {columns} in {layer!r}.")
-    return rows
-
-
-def _is_local(operation) -> bool:
-    if isinstance(operation, layers.Concatenate):  # Of one tensor, as `chain_to` allows: gray as red, green, blue.
-        return operation.axis in (-1, 3)
-    known = isinstance(operation, (*_WINDOWS, *_ELEMENTWISE)) or (
-        activation_of(operation) and not is_argument(operation)
-    )
-    return bool(known) and getattr(operation, "data_format", "channels_last") == "channels_last"
-
-
-def _window(chain: list[Call], axis: int) -> tuple[int, int, int]:
-    """`receptive_field` along rows (0) or columns (1)."""
-    side, stride, offset = 1, 1, 0
-    size = 1 << 10  # Where the model does not say.
-    for call in chain:
-        operation = call.operation
-        if not isinstance(operation, _WINDOWS):
-            continue
-        size = call.inputs[0].shape[1 + axis] or size
-        if isinstance(operation, layers.ZeroPadding2D):
-            offset -= stride * operation.padding[axis][0]
-            size += sum(operation.padding[axis])
-            continue
-        kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))[axis]
-        step = operation.strides[axis]
-        kernel = (kernel - 1) * getattr(operation, "dilation_rate", (1, 1))[axis] + 1
-        if operation.padding == "same":
-            count = -(-size // step)
-            offset -= stride * (max((count - 1) * step + kernel - size, 0) // 2)
-            size = count
-        else:
-            size = (size - kernel) // step + 1
-        side += (kernel - 1) * stride
-        stride *= step
-    return side, stride, offset
-
-
-def _check_functional(model: keras.Model) -> None:
-    if not is_graph(model):
-        raise TypeError(f"The model must be functional, or a built keras.Sequential. Received: {type(model).__name__}.")
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        received = f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
-        raise ValueError(f"The model must have one input and one output. Received: {received}.")
-
-
 def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    _check_functional(model)
+    check_functional(model)
     check_number("batch_size", batch_size, 1, whole=True)
     images, wanted = np.asarray(images), model.inputs[0].shape
     fits = images.dtype.kind in "uif" and images.ndim == len(wanted) and len(images)
@@ -255,42 +161,42 @@ def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> 
     return images
 
 
-@functools.lru_cache(maxsize=8)  # Each graph adds calls to the layers of the model.
+@remembered
 def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tuple[keras.Model, list[tuple]]:
-    """The graph up to the layer, or the logits, with the rule at each ReLU; its layers are those of the model.
+    """The graph up to the layer, or the logits, with the rule at each ReLU; it shares the layers of the model.
 
-    Layers with a replaced `activation` are twins, which come second, as pairs with the originals.
+    Layers whose `activation` is replaced have a twin; the twins come second, as pairs (original, twin).
     """
     if method != "gradient" and "relu" not in map(activation_of, operations_of(model)):
         raise ValueError(f'{model.name!r} has no ReLU that can be seen. Use method="gradient".')
     relu, last, twins = _METHODS[method], None if layer else last_activation(model), []
-    graph = keras.Model(model.inputs, model.outputs)
-    if layer:
-        copy, calls = calls_of(model)
-        graph = keras.Model(copy.inputs, named(calls, layer).output)
 
     def replaced(operation):
+        if is_graph(operation):
+            return rebuilt(operation)
         name = activation_of(operation)
-        if operation is last:
-            function = keras.activations.linear
-        elif relu is None:
+        if operation is not last and (relu is None or name != "relu"):
+            if relu:
+                _check_operation(operation, name)
             return operation
-        elif name == "relu":
-            function = relu
-        else:
-            _check_operation(operation, name)
-            return operation
+        function = keras.activations.linear if operation is last else relu
         if not is_argument(operation):
             return layers.Activation(function)
         twin = type(operation).from_config(operation.get_config() | {"activation": function})
         twins.append((operation, twin))
         return twin
 
-    def call(operation, *args, **kwargs):  # The layer in place of which an Activation stands may have had a mask.
+    def call(operation, *args, **kwargs):  # A layer that an Activation replaces may have been called with a mask.
         return operation(args[0]) if isinstance(operation, layers.Activation) else operation(*args, **kwargs)
 
-    copy = keras.models.clone_model(graph, clone_function=replaced, call_function=call, recursive=True)
-    return copy, twins
+    def rebuilt(part: keras.Model) -> keras.Model:  # Not recursive=True, which compiles inner models anew.
+        part = keras.Model(part.inputs, part.outputs, name=part.name)
+        return keras.models.clone_model(part, clone_function=replaced, call_function=call)
+
+    if layer:
+        copy, calls = calls_of(model)
+        return rebuilt(keras.Model(copy.inputs, named(calls, layer).output)), twins
+    return rebuilt(model), twins
 
 
 def _check_operation(operation, activation: str) -> None:

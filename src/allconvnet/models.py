@@ -111,7 +111,7 @@ def _checked_shape(spec: Spec, shape: Shape | None, smallest: int) -> Shape:
     fits = isinstance(shape, (tuple, list)) and len(shape) == 3 and shape[2] in (1, 3)
     if not fits or not all(side is None or (isinstance(side, Integral) and side >= smallest) for side in shape[:2]):
         allowed = f"(height, width, 3 or 1) with sides of at least {smallest} or None"
-        raise ValueError(f"Impossible input_shape for this net. Received: input_shape={shape!r}. Allowed: {allowed}.")
+        raise ValueError(f"Invalid input_shape for this net. Received: input_shape={shape!r}. Allowed: {allowed}.")
     return tuple(side and int(side) for side in shape)
 
 
@@ -145,6 +145,11 @@ class Form:
     batch_norm: bool = False
     l2: float = 0.0
     dtype: str | None = None
+
+    @property
+    def regularizer(self) -> keras.Regularizer | None:
+        """L2 penalty on a kernel."""
+        return keras.regularizers.L2(self.l2) if self.l2 else None
 
 
 def build(spec: Spec, form: Form, name: str | None = None) -> keras.Model:
@@ -181,14 +186,14 @@ def _row(x, row: Conv | MaxPool, form: Form, numbered: Callable[[str], dict]):
     """A convolution with its activation, or a max pooling."""
     padding = row.padding
     if form.dense_prediction and padding == "same" and row.stride > 1:
-        # As "same" pads sides that are multiples of the stride: at other sides it would shift the windows. Zeros serve
-        # max pooling too, for what it pools comes from a ReLU.
+        # Pad as "same" does when the side is a multiple of the stride; for other sides "same" would shift the windows.
+        # Zeros are right for max pooling too: what it pools comes from a ReLU.
         total = max(0, row.kernel - row.stride)
         both = (total // 2, total - total // 2)
         x, padding = layers.ZeroPadding2D((both, both), **numbered("pad"))(x), "valid"
     if isinstance(row, MaxPool):
         return layers.MaxPooling2D(row.kernel, row.stride, padding, **numbered("pool"))(x)
-    options = {"kernel_initializer": "he_normal", "kernel_regularizer": _regularizer(form), **numbered("conv")}
+    options = {"kernel_initializer": "he_normal", "kernel_regularizer": form.regularizer, **numbered("conv")}
     x = layers.Conv2D(row.filters, row.kernel, row.stride, padding, use_bias=not form.batch_norm, **options)(x)
     if form.batch_norm:
         x = BatchNormalization(momentum=0.9, epsilon=1e-5, **numbered("bn"))(x)
@@ -203,7 +208,7 @@ def _top(x, spec: Spec, form: Form):
     """The class convolution, the average over its map, and the activation."""
     # Small weights, so that training starts from even scores.
     initializer = keras.initializers.RandomNormal(stddev=0.01)
-    options = {"kernel_initializer": initializer, "kernel_regularizer": _regularizer(form), "dtype": form.dtype}
+    options = {"kernel_initializer": initializer, "kernel_regularizer": form.regularizer, "dtype": form.dtype}
     x = layers.Conv2D(form.classes, 1, name="class_conv", **options)(x)
     if form.class_relu:
         x = layers.ReLU(name="class_relu", dtype=form.dtype)(x)
@@ -215,10 +220,6 @@ def _top(x, spec: Spec, form: Form):
     if form.classifier_activation in (None, "linear"):
         return x
     return layers.Activation(form.classifier_activation, name="predictions", dtype="float32")(x)
-
-
-def _regularizer(form: Form) -> keras.Regularizer | None:
-    return keras.regularizers.L2(form.l2) if form.l2 else None
 
 
 def _fill(model: keras.Model, loaded: WeightsFile, fresh_head: bool) -> None:

@@ -35,6 +35,7 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak: float, total_steps: int, warmup: float) -> None:
+        check_number("peak", peak, 0)
         check_number("total_steps", total_steps, 1)
         check_number("warmup", warmup, 0, 1)
         self.peak, self.total_steps, self.warmup = peak, total_steps, warmup
@@ -116,8 +117,8 @@ class ConvMuon(keras.optimizers.Optimizer):
         self._slots = {}
         for variable in variables:
             buffer = self.add_variable_from_reference(variable, name="momentum")
-            # TensorFlow passes the value to `update_step`, the others the variable.
-            for key in (variable, variable.value):
+            # TensorFlow passes the value to `update_step` (or, distributed, the copies of it), others the variable.
+            for key in (variable, variable.value, *getattr(variable.value, "values", ())):
                 self._slots[id(key)] = buffer, self._orthogonalizes(variable)
 
     def _orthogonalizes(self, variable) -> bool:

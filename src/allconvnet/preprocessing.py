@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from allconvnet import _weights
-from allconvnet._errors import check_number
+from allconvnet._decode import Source, check_pixels, is_pil, pixels, rgb, shown
+from allconvnet._errors import check_number, unknown
 from allconvnet._weight_files import open_file, own_file, read_attributes
 
 __all__ = ["decode_predictions", "load_image", "load_images", "preprocess_input"]
 
-# A path, the bytes of a file, an array, a PIL image, or a file object open for reading bytes.
-Source = str | os.PathLike[str] | bytes | np.ndarray | Any
 Fit = Literal["resize", "crop"]
 
 
@@ -47,13 +44,8 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
         >>> allconvnet.load_image(np.zeros((48, 64), "uint8")).shape
         (32, 32, 3)
     """
-    if fit not in ("resize", "crop"):
-        raise ValueError(f"Unknown fit. Received: fit={fit!r}. Allowed: 'crop' or 'resize'.")
-    if size is not None and (
-        np.shape(size) != (2,) or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size)
-    ):
-        raise ValueError(f"Impossible size. Received: size={size!r}. Allowed: (height, width) in pixels, or None.")
-    image = _rgb(_pixels(source))
+    _check_form(size, fit)
+    image = rgb(pixels(source))
     if size is None or image.shape[:2] == tuple(size):
         return image
     height, width = size
@@ -67,6 +59,14 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     smaller = min(width, image.shape[1]), min(height, image.shape[0])
     image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _check_form(size: object, fit: object) -> None:
+    if fit not in ("resize", "crop"):
+        raise unknown("fit", fit, ("resize", "crop"))
+    pair = isinstance(size, (tuple, list)) and len(size) == 2
+    if size is not None and not (pair and all(isinstance(side, (int, np.integer)) and side > 0 for side in size)):
+        raise ValueError(f"Invalid size. Received: size={size!r}. Allowed: (height, width) in pixels, or None.")
 
 
 def load_images(
@@ -98,13 +98,14 @@ def load_images(
         (2, 32, 32, 3)
     """
     one_array = isinstance(sources, np.ndarray) and sources.ndim == 3 and sources.shape[2] in (1, 3, 4)
-    if isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read") or one_array:
-        raise TypeError(f"load_images takes a list of pictures; load_image takes one. Received: {_shown(sources)}.")
+    if isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read") or is_pil(sources) or one_array:
+        raise TypeError(f"load_images takes a list of pictures; load_image takes one. Received: {shown(sources)}.")
+    _check_form(size, fit)
     images = []
     for source in sources:
         try:
             images.append(load_image(source, size=size, fit=fit))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # Decoders raise more than OSError and ValueError.
             if on_error is None:
                 raise
             on_error(source, error)
@@ -115,121 +116,11 @@ def load_images(
     return np.stack(images)
 
 
-def _shown(source: Source) -> str:
-    if isinstance(source, np.ndarray):
-        return f"{source.dtype} {source.shape}"
-    return f"{len(source)} bytes" if isinstance(source, bytes) else repr(source)
-
-
-def _pixels(source: Source) -> np.ndarray:
-    """uint8 or uint16, `[H, W]` or `[H, W, 1 | 3 | 4]`, RGB order, upright."""
-    if type(source).__module__.startswith("PIL."):
-        source = _pil_pixels(source)
-    if isinstance(source, np.ndarray):
-        if np.issubdtype(source.dtype, np.floating):
-            check_pixels(source)
-        is_2d = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (1, 3, 4))
-        if source.dtype not in (np.uint8, np.uint16) or not is_2d or 0 in source.shape:
-            allowed = "uint8 or uint16, [H, W] or [H, W, channels] with 1, 3 or 4 channels"
-            raise ValueError(f"Not a picture. Received: {source.dtype} {source.shape}. Allowed: {allowed}.")
-        return source
-    if isinstance(source, (str, os.PathLike)):
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"There is no picture {os.fspath(source)!r}.")
-        encoded: object = Path(source).read_bytes()
-    else:
-        encoded = source.read() if hasattr(source, "read") else source
-    if not isinstance(encoded, bytes):
-        allowed = "a path, bytes, a file open for reading bytes, a PIL image or a NumPy array"
-        raise TypeError(f"Not a picture. Received: {type(encoded).__name__}. Allowed: {allowed}.")
-    image = _decode(encoded)
-    if image is None:
-        raise ValueError(f"OpenCV cannot read this as a picture. Received: {_shown(source)}.")
-    return image
-
-
-def _pil_pixels(image) -> np.ndarray:
-    from PIL import ImageOps  # Whoever passes a PIL image has PIL.
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits, in some versions held in 32.
-        return np.asarray(image).clip(0, 65535).astype("uint16")
-    transparent = "A" in image.getbands() or "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
-
-
-def _decode(encoded: bytes) -> np.ndarray | None:
-    buffer = np.frombuffer(encoded, np.uint8)
-    try:
-        # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK.
-        image, kinds, blocks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
-        if image is not None and (image.ndim == 2 or image.shape[2] != 4):
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # The answer to an empty file; to others that it cannot read, None.
-        return None
-    if image is None or image.dtype not in (np.uint8, np.uint16):
-        return None
-    exif = dict(zip(kinds, blocks, strict=True)).get(cv2.IMAGE_METADATA_EXIF, np.zeros(0, np.uint8))
-    image = _upright(image, _orientation(exif.tobytes().removeprefix(b"Exif\0\0")))
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-
-
-def _orientation(block: bytes) -> int:
-    """Orientation in an EXIF block; 1, upright, where it does not say."""
-    try:
-        order = "<" if block.startswith(b"II") else ">"
-        (start,) = struct.unpack_from(f"{order}I", block, 4)
-        (count,) = struct.unpack_from(f"{order}H", block, start)
-        for entry in range(count):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * entry)
-            if tag == 0x0112:
-                return value
-    except struct.error:  # A damaged block says nothing; the pixels were readable.
-        pass
-    return 1
-
-
-def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    """uint8 `[H, W, 3]`, a copy."""
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.dtype == np.uint16:
-        image = np.rint(image / 257).astype(np.uint8)
-    if image.shape[2] == 1:
-        return np.repeat(image, 3, axis=2)
-    if image.shape[2] == 4:
-        alpha = image[:, :, 3:] / 255
-        return np.rint(image[:, :, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return image.copy()
-
-
-def check_pixels(images: np.ndarray) -> None:
-    """Raises ValueError for what is not raw pixels, above all floats that were divided by 255 already."""
-    if images.size == 0:
-        return
-    low, high = float(np.min(images)), float(np.max(images))
-    received = f"Received: {images.dtype} from {low:g} to {high:g}."
-    if np.isnan(low) or low < 0 or high > 255:
-        raise ValueError(f"These are not raw pixels, 0..255: the model normalizes them itself. {received}")
-    # All zero is black on either scale.
-    if 0 < high <= 1 and not np.issubdtype(images.dtype, np.integer):
-        raise ValueError(f"These pixels look like 0..1, but the model takes 0..255: multiply them by 255. {received}")
-
-
 def check_model_pixels(model, images: np.ndarray) -> None:
     """`check_pixels`, where the model normalizes its input by constants on the scale 0..255, as ours do."""
     for layer in getattr(model, "layers", ()):
-        if type(layer).__name__ == "Normalization" and np.max(layer.variance) > 100:
+        # Layers that were adapted to data have no constants.
+        if type(layer).__name__ == "Normalization" and layer.input_mean is not None and np.max(layer.variance) > 100:
             check_pixels(np.asarray(images))
 
 
@@ -295,7 +186,9 @@ def decode_predictions(
     """
     # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
     scores = np.asarray(predictions, "float64")
-    names = tuple(class_names) if class_names is not None else _class_names(weights)
+    names = _class_names(weights) if class_names is None else tuple(class_names)
+    if isinstance(class_names, str):
+        raise ValueError(f"class_names must be a list, not a single string. Received: {class_names!r}.")
     if scores.ndim != 2 or scores.shape[1] != len(names):
         way_out = 'Pass class_names, or the weights (such as "cifar100")'
         raise ValueError(f"{len(names)} class names do not fit predictions of shape {scores.shape}. {way_out}.")

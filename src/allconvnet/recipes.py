@@ -32,7 +32,7 @@ class Recipe:
             in even epochs and the other half in odd ones.
         shift: largest shift up, down, left and right, in pixels of a 32x32 image.
         fill: what fills the border of a shifted image: "reflect" its reflection, "edge" its edge.
-        erase: part of each image's area that is covered by a gray square, 0 to 1.
+        erase: fraction of the image area covered by a gray square, 0 to 1.
         muon_rate: peak learning rate of Muon, on every kernel but the class convolution's; 0 means SGD everywhere.
         muon_momentum: Nesterov momentum of Muon.
         sgd_rate: peak learning rate of SGD, on all other variables.
@@ -78,15 +78,19 @@ class Recipe:
         for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
                 raise unknown(field, getattr(self, field), allowed)
-        for field, (least, greatest) in _RANGES.items():
-            whole = isinstance(_DEFAULTS[field], int)
-            check_number(field, getattr(self, field), least, greatest, whole=whole)
-        if not self.phases or not all(_is_phase(phase) for phase in self.phases):
+        for limits, names in _RANGES.items():
+            for field in names:
+                check_number(field, getattr(self, field), *limits, whole=isinstance(_DEFAULTS[field], int))
+        if (
+            not isinstance(self.phases, (tuple, list))
+            or not self.phases
+            or not all(_is_phase(phase) for phase in self.phases)
+        ):
             allowed = "((epochs, side), ...), whole numbers of 1 or more"
-            raise ValueError(f"Impossible phases. Received: phases={self.phases!r}. Allowed: {allowed}.")
+            raise ValueError(f"Invalid phases. Received: phases={self.phases!r}. Allowed: {allowed}.")
         if self.muon_rate and not (self.batch_norm and self.nesterov):
             raise ValueError("Muon needs batch_norm=True and nesterov=True. Use muon_rate=0 for SGD everywhere.")
-        drops = list(self.drops)
+        drops = list(self.drops) if isinstance(self.drops, (tuple, list)) else []
         if self.schedule == "steps" and (not drops or drops[0] < 1 or drops != sorted(drops)):
             raise ValueError(f'schedule="steps" needs drops of 1 or more, in order. Received: drops={self.drops!r}.')
 
@@ -110,7 +114,7 @@ class Recipe:
         phases, left, before = [], int(epochs), self.epochs
         for number, side in self.phases:
             before -= number
-            # Of few epochs the last phases get theirs first: they show images as large as those that are classified.
+            # With few epochs, the last phases are filled first: their images have the size of the test images.
             later = min(left, max(round(epochs * before / self.epochs), len(self.phases) - len(phases) - 1))
             phases.append((left - later, side))
             left = later
@@ -149,18 +153,12 @@ _SCHEDULES: dict[str, Callable[[Recipe, float, int], schedules.LearningRateSched
     "inverse_time": lambda recipe, rate, steps: schedules.InverseTimeDecay(rate, 1, recipe.decay),
 }
 _CHOICES = {"schedule": _SCHEDULES, "flip": ("none", "random", "alternating"), "fill": ("reflect", "edge")}
-_RANGES = {
-    "batch_size": (1, math.inf),
-    "shift": (0, 31),
-    "erase": (0, 1),
-    "muon_rate": (0, math.inf),
-    "muon_momentum": (0, 1),
-    "sgd_rate": (0, math.inf),
-    "sgd_momentum": (0, 1),
-    "l2": (0, math.inf),
-    "warmup": (0, 1),
-    "decay": (0, math.inf),
-    "label_smoothing": (0, 1),
+# Least and greatest value of fields.
+_RANGES: dict[tuple[float, float], tuple[str, ...]] = {
+    (1, math.inf): ("batch_size",),
+    (0, 31): ("shift",),
+    (0, 1): ("erase", "muon_momentum", "sgd_momentum", "warmup", "label_smoothing"),
+    (0, math.inf): ("muon_rate", "sgd_rate", "l2", "decay"),
 }
 
 _OURS = "chosen on the last 5,000 training images, trained on the others"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,21 +15,18 @@ import numpy as np
 from allconvnet import _backend
 from allconvnet._augment import Augment, epoch_images, mirrored, scaled
 from allconvnet._batch_norm import fold_batch_norm
-from allconvnet._errors import check_number, unknown
+from allconvnet._fit_arguments import Call, Data, Precision, checked_data, checked_recipe, new_run
 from allconvnet._run import LOWER_RATES, Run
-from allconvnet._specs import NORMALIZATION, Spec, Variant, get_spec
+from allconvnet._specs import NORMALIZATION, Variant, get_spec
 from allconvnet._weight_files import save_weights
 from allconvnet._weights import CLASS_NAMES
-from allconvnet.data import Split, load
+from allconvnet.data import Split
 from allconvnet.models import AllConvNet, Form, build
 from allconvnet.preprocessing import check_model_pixels
-from allconvnet.recipes import RECIPES, Recipe
+from allconvnet.recipes import Recipe
 from allconvnet.whitening import ZCA, global_contrast_normalize
 
 __all__ = ["FitResult", "evaluate_top1", "fit_cifar10", "fit_cifar100"]
-
-Data = str | os.PathLike[str] | tuple[Split, Split] | None
-Precision = Literal["auto", "float32", "mixed_bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def fit_cifar10(
         >>> result.weights.name
         'all_cnn_c.weights.h5'
     """
-    return _fit(_Call("cifar10", variant, recipe, data, epochs, seed, output_dir, precision, held_out))
+    return _fit(Call("cifar10", variant, recipe, data, epochs, seed, output_dir, precision, held_out))
 
 
 def fit_cifar100(
@@ -129,7 +125,7 @@ def fit_cifar100(
         >>> result.model.count_params()
         1387108
     """
-    return _fit(_Call("cifar100", variant, recipe, data, epochs, seed, output_dir, precision, held_out))
+    return _fit(Call("cifar100", variant, recipe, data, epochs, seed, output_dir, precision, held_out))
 
 
 def evaluate_top1(
@@ -166,28 +162,15 @@ def evaluate_top1(
     check_model_pixels(model, images)
     verbose = int(len(images) > 1000) if verbose == "auto" else verbose
     scores = model.predict(**_backend.prediction_batches(images, batch_size), verbose=verbose)
+    if scores.ndim != 2:
+        raise ValueError(f"The model must return scores [N, classes]. Received: shape {scores.shape}.")
     return 100 * float(np.mean(np.argmax(scores, axis=-1) == np.ravel(labels)))
 
 
-@dataclass(frozen=True)
-class _Call:
-    """The arguments of `fit_cifar10` and `fit_cifar100`."""
-
-    dataset: str
-    variant: str
-    recipe: str | Recipe
-    data: Data
-    epochs: int | None
-    seed: int
-    output_dir: str | os.PathLike[str] | None
-    precision: str
-    held_out: int
-
-
-def _fit(call: _Call) -> FitResult:
-    spec, recipe = get_spec(call.variant), _checked_recipe(call)
-    train, test = _checked_data(call)
-    run = _new_run(call, recipe, train, test)
+def _fit(call: Call) -> FitResult:
+    spec, recipe = get_spec(call.variant), checked_recipe(call)
+    train, test = checked_data(call)
+    run = new_run(call, recipe, train, test)
     split = "held out" if call.held_out else "test"
     if call.held_out:
         test = train[0][-call.held_out :], train[1][-call.held_out :]
@@ -272,65 +255,10 @@ class _StopAtNaN(keras.callbacks.Callback):
             raise FloatingPointError(f"In step {batch + 1} of epoch {self.epoch} the loss is {loss}. {LOWER_RATES}")
 
 
-def _checked_recipe(call: _Call) -> Recipe:
-    spec: Spec = get_spec(call.variant)
-    if spec.side != 32:
-        raise ValueError(f"{call.variant!r} is made for images of {spec.side}x{spec.side}, not for CIFAR's 32x32.")
-    if call.precision not in Precision.__args__:
-        raise unknown("precision", call.precision, Precision.__args__)
-    for name, value, least in (("seed", call.seed, 0), ("held_out", call.held_out, 0)):
-        check_number(name, value, least, whole=True)
-    if isinstance(call.recipe, str) and call.recipe not in RECIPES:
-        raise unknown("recipe", call.recipe, RECIPES)
-    recipe = RECIPES[call.recipe] if isinstance(call.recipe, str) else call.recipe
-    recipe = recipe if call.epochs is None else recipe.resized(call.epochs)
-    if min(recipe.sides) < spec.min_side:
-        raise ValueError(f"{call.variant!r} needs images of {spec.min_side}x{spec.min_side} or more. "
-                         f"Received: phases={recipe.phases!r}.")  # fmt: skip
-    return recipe
-
-
-def _new_run(call: _Call, recipe: Recipe, train: Split, test: Split) -> Run:
-    writes = _backend.processes()[0] == 0
-    label = call.recipe if isinstance(call.recipe, str) else "custom"
-    options = {"epochs": call.epochs, "heldout": call.held_out}
-    own = "".join(f"-{name}{value}" for name, value in options.items() if value)
-    folder = Path(call.output_dir or f"{call.variant}-{call.dataset}-{label}-seed{call.seed}{own}").expanduser()
-    checksum = 0
-    for part in (*train, *test):
-        checksum = zlib.crc32(np.ascontiguousarray(part), checksum)
-    count = len(train[0]) - call.held_out
-    if count < recipe.batch_size:
-        received = f"{len(train[0])} training images, held_out={call.held_out}, batch_size={recipe.batch_size}"
-        raise ValueError(f"Too few images are left to fill a batch. Received: {received}.")
-    precision = _backend.native_precision() if call.precision == "auto" else call.precision
-    return Run(call.dataset, call.variant, recipe, int(call.seed), count, precision, checksum, label, folder, writes)
-
-
-def _checked_data(call: _Call) -> list[Split]:
-    """The training and the test images with their labels, `[N]`; `keras.datasets` has them as `[N, 1]`."""
-    data = call.data if isinstance(call.data, (tuple, list)) else load(call.dataset, call.data)
-    if [len(split) for split in data] != [2, 2]:
-        allowed = "((training images, labels), (test images, labels))"
-        raise ValueError(
-            f"The data are not two splits. Received: {[len(split) for split in data]}. Allowed: {allowed}."
-        )
-    classes, splits = len(CLASS_NAMES[call.dataset]), []
-    for images, labels in (map(np.asarray, split) for split in data):
-        if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or not len(images) == np.size(labels) > 0:
-            received = f"images {images.dtype} {images.shape}, labels {labels.shape}"
-            raise ValueError(f"Not CIFAR images. Received: {received}. Allowed: uint8 [N, 32, 32, 3] and N labels.")
-        if np.min(labels) < 0 or np.max(labels) >= classes:
-            received = f"{np.min(labels)} to {np.max(labels)}"
-            raise ValueError(f"A label is out of range. Received: {received}. Allowed: 0 to {classes - 1}.")
-        splits.append((images, np.ravel(labels)))
-    return splits
-
-
 def _whitening(run: Run, images: np.ndarray) -> ZCA:
     """That of the run in the folder, else fitted to the images."""
     path = run.folder / "zca.npz"
-    if path.exists() and run.checkpoint.exists():  # Which says whose it is.
+    if path.exists() and run.checkpoint.exists():  # The checkpoint shows that the folder belongs to this run.
         return ZCA.load(path)
     whitening = ZCA.fit(global_contrast_normalize(images))
     if run.writes:

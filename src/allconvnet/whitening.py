@@ -7,22 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from allconvnet._decode import check_pixels
 from allconvnet._files import replacing
-from allconvnet.preprocessing import check_pixels
 
 __all__ = ["ZCA", "global_contrast_normalize"]
 
 
-def global_contrast_normalize(images: np.ndarray, scale: float = 55.0, min_divisor: float = 1e-8) -> np.ndarray:
+_NORM = 55.0
+
+
+def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
     """Global contrast normalization as in pylearn2. No published weights use it.
 
     Args:
         images: raw pixels, 0..255 of any dtype, `[N, height, width, channels]`.
-        scale: L2 norm of each image afterwards.
-        min_divisor: images whose norm is below it are only centered.
 
     Returns:
-        float32, the same shape: each image minus its mean, divided by its L2 norm, times `scale`.
+        float32, the same shape: each image minus its mean, scaled to an L2 norm of 55. Images of one color become 0.
 
     Raises:
         ValueError: the images are not raw pixels.
@@ -41,8 +42,8 @@ def global_contrast_normalize(images: np.ndarray, scale: float = 55.0, min_divis
     check_pixels(images)
     flat = images.reshape(len(images), -1).astype("float64")
     flat -= flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(flat, axis=1, keepdims=True) / scale
-    norms[norms < min_divisor] = 1
+    norms = np.linalg.norm(flat, axis=1, keepdims=True) / _NORM
+    norms[norms < 1e-8] = 1
     return (flat / norms).astype("float32").reshape(images.shape)
 
 

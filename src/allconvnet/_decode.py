@@ -1,0 +1,132 @@
+"""Pictures of any source as pixels: files, bytes, PIL images, arrays."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+# A path, the bytes of a file, an array, a PIL image, or a file object open for reading bytes.
+Source = str | os.PathLike[str] | bytes | np.ndarray | Any
+
+
+def shown(source: Source) -> str:
+    if isinstance(source, np.ndarray):
+        return f"{source.dtype} {source.shape}"
+    return f"{len(source)} bytes" if isinstance(source, bytes) else repr(source)
+
+
+def pixels(source: Source) -> np.ndarray:
+    """uint8 or uint16, `[H, W]` or `[H, W, 1 | 3 | 4]`, RGB order, upright."""
+    if is_pil(source):
+        source = _pil_pixels(source)
+    if isinstance(source, np.ndarray):
+        if np.issubdtype(source.dtype, np.floating):
+            check_pixels(source)
+        is_2d = source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (1, 3, 4))
+        if source.dtype not in (np.uint8, np.uint16) or not is_2d or 0 in source.shape:
+            allowed = "uint8 or uint16, [H, W] or [H, W, channels] with 1, 3 or 4 channels"
+            raise ValueError(f"Not a picture. Received: {source.dtype} {source.shape}. Allowed: {allowed}.")
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"There is no picture {os.fspath(source)!r}.")
+        encoded: object = Path(source).read_bytes()
+    else:
+        encoded = source.read() if hasattr(source, "read") else source
+    if not isinstance(encoded, bytes):
+        allowed = "a path, bytes, a file open for reading bytes, a PIL image or a NumPy array"
+        raise TypeError(f"Not a picture. Received: {type(encoded).__name__}. Allowed: {allowed}.")
+    image = _decode(encoded)
+    if image is None:
+        raise ValueError(f"OpenCV cannot read this as a picture. Received: {shown(source)}.")
+    return image
+
+
+def is_pil(source: object) -> bool:
+    """Whether it is a PIL image; whoever has one has PIL, which this package does not import by itself."""
+    return any(kind.__module__.startswith("PIL.") for kind in type(source).__mro__)
+
+
+def _pil_pixels(image) -> np.ndarray:
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype("uint16")
+    if image.mode in ("I", "F"):  # Their numbers may be 0..1, 0..255 or 0..65535.
+        raise ValueError(f'PIL images of mode {image.mode!r} have no fixed range: convert to "L" or "I;16" first.')
+    transparent = "a" in image.mode.lower() or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+
+
+def _decode(encoded: bytes) -> np.ndarray | None:
+    buffer = np.frombuffer(encoded, np.uint8)
+    try:
+        # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK.
+        image, kinds, blocks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+        if image is not None and (image.ndim == 2 or image.shape[2] != 4):
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # Raised for an empty file; other unreadable files give None.
+        return None
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        return None
+    exif = dict(zip(kinds, blocks, strict=True)).get(cv2.IMAGE_METADATA_EXIF, np.zeros(0, np.uint8))
+    image = _upright(image, _orientation(exif.tobytes().removeprefix(b"Exif\0\0")))
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _orientation(block: bytes) -> int:
+    """Orientation in an EXIF block; 1, upright, where it does not say."""
+    try:
+        order = "<" if block.startswith(b"II") else ">"
+        (start,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, start)
+        for entry in range(count):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * entry)
+            if tag == 0x0112:
+                return value
+    except struct.error:  # A damaged block says nothing; the pixels were readable.
+        pass
+    return 1
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def rgb(image: np.ndarray) -> np.ndarray:
+    """uint8 `[H, W, 3]`, a copy."""
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.dtype == np.uint16:
+        image = np.rint(image / 257).astype(np.uint8)
+    if image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    if image.shape[2] == 4:
+        alpha = image[:, :, 3:] / 255
+        return np.rint(image[:, :, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return image.copy()
+
+
+def check_pixels(images: np.ndarray) -> None:
+    """Raises ValueError for what is not raw pixels, above all floats that were divided by 255 already."""
+    if images.size == 0:
+        return
+    low, high = float(np.min(images)), float(np.max(images))
+    received = f"Received: {images.dtype} from {low:g} to {high:g}."
+    if np.isnan(low) or low < 0 or high > 255:
+        raise ValueError(f"These are not raw pixels, 0..255: the model normalizes them itself. {received}")
+    # All zero is black on either scale.
+    if 0 < high <= 1 and not np.issubdtype(images.dtype, np.integer):
+        raise ValueError(f"These pixels look like 0..1, but the model takes 0..255: multiply them by 255. {received}")

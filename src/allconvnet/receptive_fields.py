@@ -1,0 +1,94 @@
+"""Receptive fields of the units of a feature map."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from allconvnet._graph import Call, activation_of, calls_of, chain_to, check_functional, is_argument, named
+
+__all__ = ["receptive_field"]
+
+_WINDOWS = (
+    *(layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D),
+    *(layers.MaxPooling2D, layers.AveragePooling2D, layers.ZeroPadding2D),
+)
+# A unit of these sees the pixel at its own place; so does one of any activation.
+_ELEMENTWISE = (
+    *(layers.BatchNormalization, layers.Normalization, layers.Rescaling, layers.Activation),
+    *(layers.Dropout, layers.SpatialDropout2D, layers.GaussianDropout, layers.GaussianNoise),
+)
+
+
+def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
+    """The window of the image that a unit of a feature map sees.
+
+    Args:
+        model: a functional `keras.Model`, a single chain of layers up to `layer`.
+        layer: name of a convolution, pooling, normalization, dropout or activation layer.
+
+    Returns:
+        `(side, stride, offset)` in pixels: unit (row, column) sees `side` rows from `offset + stride * row`, and the
+        columns likewise. Parts may lie outside of the image, where the padding is. The offset under "same" padding
+        depends on the side of the images: that of the model; where it is None, an even one.
+
+    Raises:
+        ValueError: there is no such layer, it sees the whole image, a layer of another kind lies before it, the model
+            branches, or rows and columns differ (by their kernels or their padding).
+        TypeError: the model is not functional.
+
+    Example:
+        >>> import allconvnet
+        >>> allconvnet.receptive_field(allconvnet.AllConvNet("all_cnn_c"), "conv3")
+        (7, 2, -2)
+    """
+    check_functional(model)
+    _, calls = calls_of(model)
+    chain = chain_to(calls, named(calls, layer))
+    for call in chain:
+        operation = call.operation
+        if isinstance(operation, (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)):
+            raise ValueError(f"{layer!r} sees the whole image: name a layer with a feature map.")
+        if not _is_local(operation):
+            kind = f"{type(operation).__name__} {operation.name!r}"
+            raise ValueError(f"The receptive field cannot be told: {kind} lies before {layer!r}.")
+    rows, columns = (_window(chain, axis) for axis in (0, 1))
+    if rows != columns:
+        raise ValueError(f"Rows and columns of the window differ. Received: {rows} and {columns} in {layer!r}.")
+    return rows
+
+
+def _is_local(operation) -> bool:
+    if isinstance(operation, layers.Concatenate):  # Of one tensor, as `chain_to` allows: gray as red, green, blue.
+        return operation.axis in (-1, 3)
+    known = isinstance(operation, (*_WINDOWS, *_ELEMENTWISE)) or (
+        activation_of(operation) and not is_argument(operation)
+    )
+    return bool(known) and getattr(operation, "data_format", "channels_last") == "channels_last"
+
+
+def _window(chain: list[Call], axis: int) -> tuple[int, int, int]:
+    """`receptive_field` along rows (0) or columns (1)."""
+    side, stride, offset = 1, 1, 0
+    size = 1 << 10  # Where the model does not say.
+    for call in chain:
+        operation = call.operation
+        if not isinstance(operation, _WINDOWS):
+            continue
+        size = call.inputs[0].shape[1 + axis] or size
+        if isinstance(operation, layers.ZeroPadding2D):
+            offset -= stride * operation.padding[axis][0]
+            size += sum(operation.padding[axis])
+            continue
+        kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))[axis]
+        step = operation.strides[axis]
+        kernel = (kernel - 1) * getattr(operation, "dilation_rate", (1, 1))[axis] + 1
+        if operation.padding == "same":
+            count = -(-size // step)
+            offset -= stride * (max((count - 1) * step + kernel - size, 0) // 2)
+            size = count
+        else:
+            size = (size - kernel) // step + 1
+        side += (kernel - 1) * stride
+        stride *= step
+    return side, stride, offset
