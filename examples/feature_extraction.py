@@ -20,13 +20,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Feature vectors of pictures, and their nearest neighbours.")
     pictures = sorted(p for p in Path(__file__).with_name("pictures").iterdir() if p.suffix in (".jpg", ".png"))
     parser.add_argument("paths", nargs="*", type=Path, default=pictures, help="two pictures or more")
-    parser.add_argument("--output", type=Path, help="an .npy file for the features, float32 [N, 192]")
+    parser.add_argument("--output", type=Path, help="an .npy file for the features, float32 [N, 768]")
     arguments = parser.parse_args()
     if len(arguments.paths) < 2:
         parser.error("two pictures or more are needed to compare them")
 
-    body = allconvnet.AllConvNet("all_cnn_c", weights="cifar10", include_top=False, pooling="avg")
-    features = body.predict(allconvnet.load_images(arguments.paths, fit="crop"), verbose=0)
+    extractor = allconvnet.feature_extractor("all_cnn_c")
+    features = extractor.predict(allconvnet.load_images(arguments.paths, fit="crop"), verbose=0)
     if arguments.output:
         np.save(arguments.output, features)
 

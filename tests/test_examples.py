@@ -60,9 +60,7 @@ def test_recipe_with_changed_fields(tmp_path):
 
 def test_curves(tmp_path):
     """In a copy of a run's folder: a picture with three sizes of images, two of them after a line."""
-    spec = importlib.util.spec_from_file_location("curves", EXAMPLES.parent / "docs/curves.py")
-    curves = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(curves)
+    curves = load(EXAMPLES.parent / "docs/curves.py")
     shutil.copytree(EXAMPLES.parent / "docs/runs/fast.seed0", tmp_path / "run")
     with mock.patch.object(curves.plt, "close"):
         path = curves.draw(tmp_path / "run")
@@ -76,18 +74,60 @@ def test_curves(tmp_path):
 
 
 def test_transfer_learning(tmp_path):
+    """Bright and dark pictures are told apart; an unreadable one is left out and named."""
     for name, pixel in (("dark", 40), ("light", 200)):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for number in range(10):
             cv2.imwrite(
                 str(tmp_path / "pictures" / name / f"{number}.png"), np.full((40, 32, 3), pixel + number, np.uint8)
             )
-    lines = run("transfer_learning.py", tmp_path, "pictures", "--epochs", "1")
-    assert any(line.startswith("16 training images, 2 classes; top-1 on the 4 held out") for line in lines)
+    (tmp_path / "pictures/dark/bad.png").write_bytes(b"bad")
+    lines = run("transfer_learning.py", tmp_path, "pictures", "--steps", "3")
+    assert lines[0].startswith("Left out: pictures/dark/bad.png: OpenCV cannot read this as a picture")
+    assert lines[1] == "16 training pictures, 2 classes, 4 test pictures"
+    assert lines[2] == "Linear probe: 100.0 % of the test pictures"
+    assert any(line.startswith("Fine-tuning: ") and line.endswith(" is better here.") for line in lines)
+    assert cv2.imread(str(tmp_path / "transfer.png")).shape == (700, 700, 3)
     model = allconvnet.AllConvNet("all_cnn_c", weights=tmp_path / "transfer.weights.h5")
     scores = model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0)
-    ((first, _), _) = allconvnet.decode_predictions(scores, weights=tmp_path / "transfer.weights.h5")[0]
-    assert first in ("dark", "light")
+    assert {name for name, _ in allconvnet.decode_predictions(scores, weights=tmp_path / "transfer.weights.h5")[0]} == {
+        "dark",
+        "light",
+    }
+
+
+def test_transfer_learning_without_cifar100(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALLCONVNET_CIFAR100", "")
+    monkeypatch.setenv("ALLCONVNET_CIFAR100_URL", "http://127.0.0.1:9/none")
+    monkeypatch.setenv("ALLCONVNET_CACHE_DIR", str(tmp_path))
+    lines = run("transfer_learning.py", tmp_path, "--steps", "1")
+    assert any(line.startswith("Without CIFAR-100: handwritten digits") for line in lines)
+    assert "1437 training pictures, 10 classes, 360 test pictures" in lines
+
+
+def test_tasks_of_the_transfer_benchmark():
+    """Ten tasks that share no class; the first pictures of each class, and all test pictures."""
+    transfer = load(EXAMPLES.parent / "benchmarks/transfer.py")
+    labels = np.arange(2000) % 100
+    images = np.broadcast_to(labels[:, None, None, None], (2000, 32, 32, 3)).astype("uint8")
+    seen = []
+    for choose in (False, True):
+        for (train, train_labels), (test, test_labels) in transfer.tasks(
+            ((images, labels), (images, labels)), choose, 5
+        ):
+            assert np.bincount(train_labels).tolist() == [5] * 10
+            assert np.bincount(test_labels).tolist() == [20] * 10
+            classes = {number: {*train[train_labels == number][:, 0, 0, 0].tolist()} for number in range(10)}
+            assert classes == {number: {*test[test_labels == number][:, 0, 0, 0].tolist()} for number in range(10)}
+            seen += [label for labels_of_class in classes.values() for label in labels_of_class]
+    assert sorted(seen) == list(range(100))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_errors_of_arguments(tmp_path):
@@ -99,7 +139,11 @@ def test_errors_of_arguments(tmp_path):
             ["--variant", "model_a", "--layers", "relu6"],
             "model_a has no --layers relu6; it has relu1",
         ),
-        ("transfer_learning.py", ["nowhere"], "nowhere is no folder"),
+        (
+            "transfer_learning.py",
+            ["nowhere"],
+            "nowhere must hold a folder of pictures for each of two classes or more; found []",
+        ),
         ("classify_image.py", ["--output", "sheet"], "--output sheet has no ending that OpenCV writes, as .png"),
         ("mark_photograph.py", ["--output", "marked.txt"], "--output marked.txt has no ending that OpenCV writes"),
     ]:
@@ -113,7 +157,7 @@ def test_feature_extraction(tmp_path):
     lines = run("feature_extraction.py", tmp_path, "--output", "features.npy")
     assert len(lines) == 10
     assert all(" is most like " in line for line in lines)
-    assert np.load(tmp_path / "features.npy").shape == (10, 192)
+    assert np.load(tmp_path / "features.npy").shape == (10, 768)
 
 
 def test_visualize_units(tmp_path, cifar10):

@@ -15,6 +15,7 @@ import pytest
 from allconvnet import (
     AllConvNet,
     decode_predictions,
+    feature_extractor,
     fold_batch_norm,
     list_variants,
     list_weights,
@@ -94,6 +95,28 @@ def test_features_are_what_the_top_sees():
     features = keras.Model(model.input, model.get_layer("relu8").output)
     images = pixels()
     np.testing.assert_allclose(run(body, images), run(features, images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "names"),
+    [("all_cnn_c", ["relu5", "relu6", "relu7", "relu8"]), ("model_a", ["relu1", "relu2", "relu3", "relu4"])],
+)
+def test_features_are_the_averages_of_the_last_four_maps(variant, names):
+    extractor = feature_extractor(variant, input_shape=(None, None, 3))
+    model = AllConvNet(variant, input_shape=(None, None, 3))
+    for side in (32, 45):
+        images = pixels(side)
+        maps = [run(keras.Model(model.input, model.get_layer(name).output), images) for name in names]
+        expected = np.concatenate([one.mean(axis=(1, 2)) for one in maps], axis=1)
+        np.testing.assert_allclose(run(extractor, images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_net_has_features(variant):
+    side = SPECS[variant].min_side
+    features = run(feature_extractor(variant, weights=None, input_shape=(side, side, 3)), pixels(side))
+    assert features.ndim == 2
+    assert np.isfinite(features).all()
 
 
 def test_logits():

@@ -25,7 +25,7 @@ _PUBLIC = {
     "data": ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "load_cifar10", "load_cifar100"],
     "preprocessing": ["decode_predictions", "load_image", "load_images", "preprocess_input"],
     "whitening": ["ZCA", "global_contrast_normalize"],
-    "models": ["AllConvNet"],
+    "models": ["AllConvNet", "feature_extractor"],
     "_batch_norm": ["fold_batch_norm"],
     "optimizers": ["ConvMuon", "LinearWarmupDecay"],
     "explain": ["class_activation_map", "guided_backprop"],
