@@ -21,6 +21,7 @@ import numpy as np
 from transfer_learning import fine_tune, linear_probe
 
 import allconvnet
+from allconvnet._backend import native_precision
 
 COUNTS = (5, 20, 100)
 NETS = ("all_cnn_c", "convpool_cnn_c", "model_a")
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--probe", action="store_true", help="linear probes only")
     parser.add_argument("--data", type=Path, help="cifar-100-python (default: $ALLCONVNET_CIFAR100, else a download)")
     arguments = parser.parse_args()
+    keras.config.set_dtype_policy(native_precision())
     data = allconvnet.load_cifar100(arguments.data)
     for variant in NETS:
         for name, extractor in extractors(variant, arguments.choose).items():
@@ -83,7 +85,7 @@ def main() -> None:
                 accuracies.append(
                     allconvnet.evaluate_top1(fine_tune(train, 10, pretrained=pretrained), *test, verbose=0)
                 )
-            show(f"all_cnn_c, {'fine-tuning' if pretrained else 'from scratch, as many steps'}", count, accuracies)
+            show(f"all_cnn_c, {'fine-tuning' if pretrained else 'from scratch, as many epochs'}", count, accuracies)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ except ImportError as error:
     sys.exit(f"{error}; this example needs scikit-learn and matplotlib: pip install scikit-learn matplotlib")
 
 Split = tuple[np.ndarray, np.ndarray]
-BATCH, STEPS = 32, 400
+BATCH = 32
 
 
 def read_folders(folder: Path) -> tuple[Split, Split, list[str]]:
@@ -87,9 +87,12 @@ def linear_probe(train: Split, test: Split, extractor: keras.Model) -> float:
 
 
 def fine_tune(
-    train: Split, classes: int, steps: int = STEPS, *, pretrained: bool = True, verbose: int = 0
+    train: Split, classes: int, epochs: int | None = None, *, pretrained: bool = True, verbose: int = 0
 ) -> keras.Model:
-    """The net for the new classes: a fresh head and the layers from conv5 trained, those below as they are."""
+    """The net for the new classes: a fresh head and the layers from conv5 trained, those below as they are.
+
+    By default 25 epochs, or with few pictures as many as make 400 steps.
+    """
     weights = "cifar10" if pretrained else None
     net = allconvnet.AllConvNet("all_cnn_c", weights=weights, classes=classes, fresh_head=True)
     if pretrained:
@@ -100,12 +103,12 @@ def fine_tune(
     x = keras.layers.RandomTranslation(0.125, 0.125, fill_mode="reflect")(x)
     model = keras.Model(inputs, net(x))
     images, targets = train[0].astype("float32"), keras.utils.to_categorical(train[1], classes)
-    # As many epochs as make about so many steps; the rate rises for a tenth of them, for the head is random at first.
-    epochs = max(1, round(steps * BATCH / len(images)))
-    total = epochs * -(-len(images) // BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, total - total // 10, warmup_target=1e-3, warmup_steps=total // 10
-    )
+    steps = -(-len(images) // BATCH)
+    epochs = epochs or max(25, round(400 / steps))
+    # The rate rises for a tenth of the steps, while the head is still random.
+    rise = -(-epochs * steps // 10)
+    fall = max(1, epochs * steps - rise)
+    rate = keras.optimizers.schedules.CosineDecay(0.0, fall, warmup_target=1e-3, warmup_steps=rise)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     model.fit(images, targets, BATCH, epochs, verbose=verbose)
@@ -120,7 +123,7 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=20, help="pictures of a class of CIFAR-100 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which classes of CIFAR-100 (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of 32 pictures (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="of fine-tuning (default: 25, or as many as make 400 steps)")
     parser.add_argument("--output", type=Path, default=Path("transfer.weights.h5"), help="default: %(default)s")
     arguments = parser.parse_args()
     if not arguments.output.name.endswith(".weights.h5"):
@@ -137,7 +140,7 @@ def main() -> None:
     print(f"{len(train[0])} training pictures, {len(names)} classes, {len(test[0])} test pictures")
     probe = linear_probe(train, test, allconvnet.feature_extractor("all_cnn_c"))
     print(f"Linear probe: {probe:.1f} % of the test pictures")
-    net = fine_tune(train, len(names), arguments.steps, verbose=2)
+    net = fine_tune(train, len(names), arguments.epochs, verbose=2)
     tuned = allconvnet.evaluate_top1(net, *test, verbose=0)
     better = "Fine-tuning" if tuned > probe else "The linear probe"
     print(f"Fine-tuning: {tuned:.1f} % of the test pictures. {better} is better here.")

@@ -82,7 +82,7 @@ def test_transfer_learning(tmp_path):
                 str(tmp_path / "pictures" / name / f"{number}.png"), np.full((40, 32, 3), pixel + number, np.uint8)
             )
     (tmp_path / "pictures/dark/bad.png").write_bytes(b"bad")
-    lines = run("transfer_learning.py", tmp_path, "pictures", "--steps", "3")
+    lines = run("transfer_learning.py", tmp_path, "pictures", "--epochs", "3")
     assert lines[0].startswith("Left out: pictures/dark/bad.png: OpenCV cannot read this as a picture")
     assert lines[1] == "16 training pictures, 2 classes, 4 test pictures"
     assert lines[2] == "Linear probe: 100.0 % of the test pictures"
@@ -100,7 +100,7 @@ def test_transfer_learning_without_cifar100(tmp_path, monkeypatch):
     monkeypatch.setenv("ALLCONVNET_CIFAR100", "")
     monkeypatch.setenv("ALLCONVNET_CIFAR100_URL", "http://127.0.0.1:9/none")
     monkeypatch.setenv("ALLCONVNET_CACHE_DIR", str(tmp_path))
-    lines = run("transfer_learning.py", tmp_path, "--steps", "1")
+    lines = run("transfer_learning.py", tmp_path, "--epochs", "1")
     assert any(line.startswith("Without CIFAR-100: handwritten digits") for line in lines)
     assert "1437 training pictures, 10 classes, 360 test pictures" in lines
 

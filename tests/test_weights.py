@@ -160,10 +160,14 @@ def test_publishing_again_changes_nothing(published):
     assert index.read_text().startswith(before)
 
 
-def test_names():
+def test_names(monkeypatch):
     assert list_weights() == list(WEIGHTS)
     assert list_weights("model_a") == [name for name in WEIGHTS if name.startswith("model_a.")]
     assert weights_info("all_cnn_c.cifar10") is WEIGHTS["all_cnn_c.cifar10_v4"]
+    newer = replace(WEIGHTS["all_cnn_c.cifar10_v4"], tag="cifar10_v9", default=False)
+    monkeypatch.setitem(WEIGHTS, newer.name, newer)
+    assert weights_info("all_cnn_c.cifar10") is WEIGHTS["all_cnn_c.cifar10_v4"]
+    monkeypatch.delitem(WEIGHTS, newer.name)
     with pytest.raises(ValueError, match=r"Unknown variant. Received: variant='vgg'"):
         list_weights("vgg")
     with pytest.raises(
