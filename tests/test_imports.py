@@ -24,7 +24,7 @@ LAYERS = [
     ["_decode"],
     ["preprocessing", "whitening", "_batch_norm"],
     ["models"],
-    ["optimizers", "_graph", "pictures"],
+    ["features", "optimizers", "_graph", "pictures"],
     ["explain", "receptive_fields", "recipes"],
     ["_augment", "_run"],
     ["_fit_arguments"],

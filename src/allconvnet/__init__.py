@@ -25,7 +25,8 @@ _PUBLIC = {
     "data": ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "load_cifar10", "load_cifar100"],
     "preprocessing": ["decode_predictions", "load_image", "load_images", "preprocess_input"],
     "whitening": ["ZCA", "global_contrast_normalize"],
-    "models": ["AllConvNet", "feature_extractor"],
+    "models": ["AllConvNet"],
+    "features": ["feature_extractor"],
     "_batch_norm": ["fold_batch_norm"],
     "optimizers": ["ConvMuon", "LinearWarmupDecay"],
     "explain": ["class_activation_map", "guided_backprop"],
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from allconvnet._weights import *
     from allconvnet.data import *
     from allconvnet.explain import *
+    from allconvnet.features import *
     from allconvnet.models import *
     from allconvnet.optimizers import *
     from allconvnet.pictures import *

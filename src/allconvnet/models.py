@@ -16,7 +16,7 @@ from allconvnet._errors import check_number, unknown
 from allconvnet._specs import NORMALIZATION, Conv, Dropout, MaxPool, Normalization, Spec, Variant, get_spec
 from allconvnet._weight_files import WeightsFile, read_weights
 
-__all__ = ["AllConvNet", "feature_extractor"]
+__all__ = ["AllConvNet"]
 
 LEAKY_SLOPE = 1 / 3  # Graham's; the paper does not give its own.
 Shape = tuple[int | None, int | None, int]
@@ -103,44 +103,6 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
     if loaded:
         _fill(model, loaded, fresh_head)
     return model
-
-
-def feature_extractor(
-    variant: Variant = "all_cnn_c",
-    *,
-    weights: str | os.PathLike[str] | None = "cifar10",
-    input_shape: Shape | None = None,
-) -> keras.Model:
-    """A net that turns pictures into feature vectors, for a classifier of new classes or a search for similar pictures.
-
-    The vector is the averages of the last four activation maps, one after the other. On classes that a net was not
-    trained on, a linear classifier on it is more accurate than on any one map (`docs/transfer.md`). The average of the
-    last map alone, `AllConvNet(include_top=False, pooling="avg")`, suits the classes of the weights.
-
-    Args:
-        variant: name of the net, one of `list_variants()`.
-        weights: as in `AllConvNet`.
-        input_shape: as in `AllConvNet`; with `(None, None, 3)` the model takes images of any size.
-
-    Returns:
-        A functional `keras.Model` from raw RGB pixels `[N, height, width, channels]` to float32 `[N, features]`; for
-        all_cnn_c there are 768 features.
-
-    Raises:
-        ValueError: an argument is not one of those above, there are no such weights, or a file does not fit.
-        OSError: a download failed, or the file cannot be read.
-
-    Example:
-        >>> import allconvnet, numpy as np
-        >>> extractor = allconvnet.feature_extractor("all_cnn_c")
-        >>> extractor.predict(np.zeros((2, 32, 32, 3), "uint8"), verbose=0).shape
-        (2, 768)
-    """
-    body = AllConvNet(variant, weights=weights, include_top=False, input_shape=input_shape)
-    maps = [layer.output for layer in body.layers if isinstance(layer, (layers.ReLU, layers.LeakyReLU))][-4:]
-    averages = [layers.GlobalAveragePooling2D(dtype="float32")(each) for each in maps]
-    features = layers.Concatenate(name="features", dtype="float32")(averages)
-    return keras.Model(body.input, features, name=f"{variant}_features")
 
 
 def _checked_shape(spec: Spec, shape: Shape | None, smallest: int) -> Shape:

@@ -40,8 +40,8 @@ class FitResult:
         top1: top-1 accuracy on `split` in percent, single crop.
         split: "test", or "held out" for the last training images.
         images: number of images in `split`.
-        whitening: for a recipe that whitens, the whitening of the training images (also in the folder, as `zca.npz`);
-            `model` then takes `whitening.apply(global_contrast_normalize(images))`. Else None: it takes pixels.
+        whitening: for a recipe that whitens, that of the training images (also in `zca.npz`): `model` then takes
+            `whitening.apply(global_contrast_normalize(images))`. Else None.
     """
 
     model: keras.Model
@@ -70,22 +70,21 @@ def fit_cifar10(
     `result.json`. A run that was stopped or killed continues from its checkpoint when the same call is made again; a
     finished run is not repeated.
 
-    On JAX it trains in as many processes as `keras.distribution` joins (`examples/train_distributed.py`). Each makes
-    the same call, with a folder that all can see, and takes its part of each batch; the first one writes.
+    On JAX, all processes that `keras.distribution` joins make the same call, with a folder that all can see, and share
+    each batch (`examples/train_distributed.py`).
 
     Args:
         variant: name of a net for 32x32 images.
         recipe: a name of `RECIPES`, or a `Recipe`.
-        data: what `load_cifar10` takes, or its result: uint8 images `[N, 32, 32, 3]` and labels 0..9, `[N]` or `[N, 1]`
-            (so `keras.datasets.cifar10.load_data()` is accepted).
+        data: what `load_cifar10` takes, or its result, or that of `keras.datasets.cifar10.load_data()`.
         epochs: number of epochs, divided among the phases of the recipe; None means the recipe's own.
         seed: random seed of the initial weights, the order of the images and their augmentation.
-        output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` in the current folder, with
+        output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` here, with
             `-epochs<epochs>` and `-heldout<held_out>` if given. A `Recipe` of your own is called "custom".
         precision: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 on accelerators and on processors with
             instructions for it, else float32.
-        held_out: number of training images, the last ones, to keep out of training and to measure top-1 on, for
-            choices that must not depend on the test images. 0 means to train on all and measure on the test images.
+        held_out: number of training images, the last ones, to measure top-1 on in place of the test images, for choices
+            that must not depend on these. They are not trained on.
 
     Returns:
         The plain net, its weights file and its top-1 accuracy.
