@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("paths", nargs="*", type=Path, default=[pictures], help="pictures, or folders of pictures")
     parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
     parser.add_argument("--weights", default="cifar10", help="a published tag or your file (default: %(default)s)")
-    parser.add_argument("--top", type=int, default=3, help="labels a picture (default: %(default)s)")
+    parser.add_argument("--top", type=int, default=3, help="number of labels per picture (default: %(default)s)")
     parser.add_argument("--fit", default="crop", choices=["crop", "resize"], help="how a picture becomes square")
     parser.add_argument("--output", type=Path, default=Path("contact_sheet.png"), help="default: %(default)s")
     arguments = parser.parse_args()

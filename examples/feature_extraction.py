@@ -17,7 +17,7 @@ import allconvnet
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Feature vectors of pictures, and their nearest neighbours.")
+    parser = argparse.ArgumentParser(description="Feature vectors of pictures, and their nearest neighbors.")
     pictures = sorted(p for p in Path(__file__).with_name("pictures").iterdir() if p.suffix in (".jpg", ".png"))
     parser.add_argument("paths", nargs="*", type=Path, default=pictures, help="two pictures or more")
     parser.add_argument("--output", type=Path, help="an .npy file for the features, float32 [N, 768]")
@@ -30,7 +30,7 @@ def main() -> None:
     if arguments.output:
         np.save(arguments.output, features)
 
-    # Centred, so that what all pictures have in common does not count as likeness.
+    # Centered, so that what all pictures have in common does not count as likeness.
     vectors = features - features.mean(axis=0)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
     likeness = vectors @ vectors.T - 2 * np.eye(len(vectors))

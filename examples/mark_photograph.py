@@ -40,7 +40,7 @@ def find(scores: np.ndarray, top: int, at_least: float) -> list[tuple[float, int
 def marked(
     photograph: np.ndarray, found: list[tuple[float, int, int, int]], names: tuple[str, ...], zoom: int
 ) -> np.ndarray:
-    """The photograph enlarged, with a labelled box for each window found: uint8 RGB."""
+    """The photograph enlarged, with a labeled box for each window found: uint8 RGB."""
     height, width = photograph.shape[:2]
     canvas = cv2.resize(photograph, (width * zoom, height * zoom), interpolation=cv2.INTER_CUBIC)
     for score, row, column, label in found:
@@ -58,7 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Mark where in a photograph an all convolutional net sees what.")
     default = Path(__file__).with_name("photograph.jpg")
     parser.add_argument("photograph", nargs="?", type=Path, default=default)
-    parser.add_argument("--height", type=int, default=64, help="pixels it is brought to (default: %(default)s)")
+    parser.add_argument(
+        "--height", type=int, default=64, help="height after resizing, in pixels (default: %(default)s)"
+    )
     parser.add_argument("--top", type=int, default=6, help="windows at most (default: %(default)s)")
     parser.add_argument("--at-least", type=float, default=0.5, help="score of a window (default: %(default)s)")
     parser.add_argument("--variant", default="all_cnn_c", help="a CIFAR net (default: %(default)s)")

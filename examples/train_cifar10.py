@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--output-dir", type=Path, help="default: <variant>-<dataset>-<recipe>-seed<seed>...")
     parser.add_argument("--precision", default="auto", help="float32, mixed_bfloat16 or auto")
-    parser.add_argument("--held-out", type=int, default=0, help="measure on so many training images, not on the test's")
+    parser.add_argument("--held-out", type=int, default=0, help="number of training images held out for evaluation")
     parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"], help="default: %(default)s")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"

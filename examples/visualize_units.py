@@ -91,7 +91,9 @@ def main() -> None:
     parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
     parser.add_argument("--weights", default="cifar10", help="a published tag (default: %(default)s)")
     parser.add_argument("--layers", nargs="+", default=["relu3", "relu6"], help="default: relu3 relu6")
-    parser.add_argument("--channels", type=int, default=8, help="the first so many (default: %(default)s)")
+    parser.add_argument(
+        "--channels", type=int, default=8, help="number of channels, from the first (default: %(default)s)"
+    )
     parser.add_argument("--count", type=int, default=6, help="patches for each (default: %(default)s)")
     places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, else a download"
     parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
