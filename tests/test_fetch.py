@@ -10,7 +10,16 @@ from dataclasses import replace
 import pooch
 import pytest
 
-from allconvnet import AllConvNet, _weights, fetch_weights, load_cifar10, load_cifar100, save_weights, weights_info
+from allconvnet import (
+    AllConvNet,
+    _fetch,
+    _weights,
+    fetch_weights,
+    load_cifar10,
+    load_cifar100,
+    save_weights,
+    weights_info,
+)
 from allconvnet._fetch import _download, fetch_dataset, fetch_url
 
 BODY = bytes(range(256)) * 40
@@ -242,6 +251,14 @@ def test_mirror(server, unpackaged, monkeypatch, slash):
     monkeypatch.delenv("ALLCONVNET_WEIGHTS_URL")
     assert fetch_weights(unpackaged.name) == path
     assert len(server.requests) == 1
+
+
+def test_damaged_installation(tmp_path, monkeypatch):
+    record = weights_info("model_a.cifar10_v1")
+    (tmp_path / record.file).write_bytes(b"damaged")
+    monkeypatch.setattr(_fetch, "FOLDER", tmp_path)
+    with pytest.raises(OSError, match=rf"{record.file}' is damaged: reinstall allconvnet"):
+        fetch_weights(record.name)
 
 
 def test_no_mirror(unpackaged):

@@ -77,6 +77,11 @@ def test_front_door_loads_no_library(code):
     assert run(f"import sys, allconvnet; {code}; print(*{heavy} & set(sys.modules))") == []
 
 
+def test_packaged_weights_need_no_pooch():
+    code = "import sys, allconvnet; allconvnet.fetch_weights('all_cnn_c.cifar10'); print('pooch' in sys.modules)"
+    assert run(code) == ["False"]
+
+
 def test_images_and_labels_need_no_keras():
     code = (
         "import sys, allconvnet; allconvnet.load_images; allconvnet.decode_predictions; print('keras' in sys.modules)"

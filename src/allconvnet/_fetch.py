@@ -46,12 +46,14 @@ def fetch_weights(name: str) -> Path:
         'all_cnn_c.cifar10_v4.weights.h5'
     """
     record = weights_info(name)
-    packaged, cached = FOLDER / record.file, _cache() / record.file
-    for path in (packaged, cached):
-        if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256:
-            return path
+    packaged = FOLDER / record.file
     if packaged.exists():
-        raise OSError(f"The installed file {str(packaged)!r} is damaged: reinstall allconvnet.")
+        if _sha256(packaged) != record.sha256:
+            raise OSError(f"The installed file {str(packaged)!r} is damaged: reinstall allconvnet.")
+        return packaged
+    cached = _cache() / record.file
+    if cached.exists() and _sha256(cached) == record.sha256:
+        return cached
     mirror = os.environ.get("ALLCONVNET_WEIGHTS_URL")
     if not mirror:
         place = f"the URL of a folder with {record.file!r}"
@@ -82,6 +84,10 @@ def fetch_dataset(name: str) -> Path:
         return _download(url, sha256, file)
     except OSError as error:
         raise OSError(f"{error} If you have the data set, set ALLCONVNET_{name.upper()} to its folder.") from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _cache() -> Path:
