@@ -1,9 +1,9 @@
 """The ancestor's way to train and ours, side by side on the same number of images.
 
 Both train on CIFAR-10's training images but the last 5,000, on which accuracy is measured at the end. "ancestor" is the
-recipe and the net of All-CNN-Keras: no normalisation layers, SGD, batches of 32; ours is "fast" with all_cnn_c. Where
+recipe and the net of All-CNN-Keras: no normalization layers, SGD, batches of 32; ours is "fast" with all_cnn_c. Where
 PyTorch is installed, the images a second of a plain PyTorch ALL-CNN-C stand beside them, as do those of single steps of
-ours with and without XLA and with Keras' own batch normalisation. Augmentation (order, flips, shifts) is timed alone.
+ours with and without XLA and with Keras' own batch normalization. Augmentation (order, flips, shifts) is timed alone.
 
 python benchmarks/training.py --images 90000
 """
@@ -60,7 +60,7 @@ def augmentation(recipe: allconvnet.Recipe, images: np.ndarray) -> float:
 
 
 def keras_speed(recipe: allconvnet.Recipe, precision: str, xla: bool = False, fused: bool = True) -> float:
-    """Images a second of a step as `fit_cifar10` takes it: with or without XLA, with Keras' own batch normalisation."""
+    """Images a second of a step as `fit_cifar10` takes it: with or without XLA, with Keras' own batch normalization."""
     import keras
 
     normalize = models.BatchNormalization if fused else keras.layers.BatchNormalization
@@ -80,7 +80,7 @@ def keras_speed(recipe: allconvnet.Recipe, precision: str, xla: bool = False, fu
 
 
 def pytorch_speed(batch_size: int, bfloat16: bool) -> float:
-    """Images a second of ALL-CNN-C with batch normalisation and SGD in plain PyTorch, channels last."""
+    """Images a second of ALL-CNN-C with batch normalization and SGD in plain PyTorch, channels last."""
     import torch
     from torch import nn
 

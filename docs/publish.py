@@ -1,7 +1,7 @@
 """Copies a finished run into the package and adds its record to the index of weights.
 
-python docs/publish.py runs/best cifar10_v5             # all_cnn_c.cifar10_v5, by its full name only
-python docs/publish.py runs/best cifar10_v5 --default   # "cifar10" means it from now on
+python docs/publish.py runs/best cifar10_v7             # all_cnn_c.cifar10_v7, by its full name only
+python docs/publish.py runs/best cifar10_v7 --default   # "cifar10" means it from now on
 """
 
 import argparse
@@ -69,6 +69,6 @@ def lines(table: dict) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Publish the weights of a finished run.")
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("tag", help="data set and version, such as cifar10_v5")
+    parser.add_argument("tag", help="data set and version, such as cifar10_v7")
     parser.add_argument("--default", action="store_true", help="what the name of the data set means from now on")
     main(**vars(parser.parse_args()))

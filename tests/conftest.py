@@ -32,7 +32,7 @@ def cifar100():
 
 @pytest.fixture(scope="session")
 def toy_cifar10():
-    """Two splits in CIFAR-10's shape whose label is plain to see: the colour of the image."""
+    """Two splits in CIFAR-10's shape whose label is plain to see: the color of the image."""
     random = np.random.default_rng(0)
 
     def split(count):

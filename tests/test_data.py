@@ -143,6 +143,6 @@ def test_real_data(name, classes, request):
     assert test_images.shape == (10_000, 32, 32, 3)
     assert np.bincount(labels).tolist() == [50_000 // count] * count
     assert np.bincount(test_labels).tolist() == [10_000 // count] * count
-    # The constants by which pixels are normalised are those of the training images.
+    # The constants by which pixels are normalized are those of the training images.
     for axis, values in zip(("mean", "std"), NORMALIZATION[name], strict=True):
         np.testing.assert_allclose(getattr(np, axis)(images, axis=(0, 1, 2), dtype="float64"), values, atol=5e-3)

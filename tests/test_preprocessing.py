@@ -22,7 +22,7 @@ from allconvnet import (
 
 RANDOM = np.random.default_rng(0)
 PICTURE = RANDOM.integers(0, 256, (32, 32, 3), dtype="uint8")
-# Four colours, one a quarter: what survives JPEG and tells all eight orientations apart.
+# Four colors, one a quarter: what survives JPEG and tells all eight orientations apart.
 QUARTERS = np.zeros((48, 64, 3), np.uint8)
 QUARTERS[:24, :32], QUARTERS[:24, 32:] = (255, 0, 0), (0, 255, 0)
 QUARTERS[24:, :32], QUARTERS[24:, 32:] = (0, 0, 255), (255, 255, 255)
@@ -66,7 +66,7 @@ def test_exif_orientation(orientation):
     image = load_image(jpeg, size=None)
     expected = UPRIGHT[orientation](QUARTERS)
     assert image.shape == expected.shape
-    # Away from the edges between the colours, where JPEG rings.
+    # Away from the edges between the colors, where JPEG rings.
     for rows in (slice(2, 18), slice(-18, -2)):
         for columns in (slice(2, 18), slice(-18, -2)):
             assert np.abs(image[rows, columns].astype(int) - expected[rows, columns]).max() < 20
@@ -88,7 +88,7 @@ def webp_with(webp, block):
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
-# Transparent at the top right alone: what turns the colours must turn the transparency.
+# Transparent at the top right alone: what turns the colors must turn the transparency.
 WINDOW = np.full((48, 64, 1), 255, np.uint8)
 WINDOW[:24, 32:] = 0
 FILES = {"png": (png_with, ".png", ()), "webp": (webp_with, ".webp", (cv2.IMWRITE_WEBP_QUALITY, 101))}
@@ -248,7 +248,7 @@ def test_transparency_lies_on_white(dtype):
 
 
 def cmyk_tiff(color, side=8):
-    """An uncompressed CMYK TIFF of one colour, four bytes a pixel."""
+    """An uncompressed CMYK TIFF of one color, four bytes a pixel."""
     pixels = bytes(color) * side * side
     entries = [
         (256, 3, 1, side),
@@ -295,7 +295,7 @@ def test_cmyk_jpeg(adobe):
 
 
 def png(color, row, *blocks):
-    """A PNG of one row of two pixels, 8 bits, of the colour type."""
+    """A PNG of one row of two pixels, 8 bits, of the color type."""
     header = (b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, color, 0, 0, 0))
     chunks = [header, *blocks, (b"IDAT", zlib.compress(bytes([0, *row]))), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
