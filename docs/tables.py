@@ -1,11 +1,10 @@
-"""Writes the tables of README.md and the pages of docs/ from the package's own tables and docstrings.
+"""Tables of the site and of README.md, from the package's own data.
 
-python docs/tables.py            # writes
-python docs/tables.py --check    # fails where a file is not as it would be written
+python docs/tables.py            # writes the table of README.md
+python docs/tables.py --check    # fails where it would change
 """
 
 import csv
-import inspect
 import json
 import re
 import sys
@@ -13,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-import allconvnet
-from allconvnet._specs import SPECS
+from allconvnet._specs import SPECS, Conv, Dropout
 from allconvnet._weights import WEIGHTS, Weights, list_weights, weights_info
 from allconvnet.recipes import RECIPES
 
@@ -29,35 +27,81 @@ RECOMMENDED = {
 PAPER_CIFAR100 = {"all_cnn_c": 33.71}
 
 
+def rows_of(file: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of docs/, made by cards.py."""
+    return list(csv.DictReader((TOP / "docs" / file).read_text().splitlines()))
+
+
+RESULTS = {row["name"]: row for row in rows_of("results.csv")}
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def nets() -> str:
-    """The table of nets."""
-    rows = [
-        [f"`{name}`", f"{s.params:,}", f"{s.side}x{s.side}", f"{s.paper_error:.2f}" if s.paper_error else "", s.note]
-        for name, s in SPECS.items()
-    ]
-    return table(["net", "parameters", "images", "top-1 error in the paper, %", ""], rows)
+def overview() -> str:
+    """The nets, and the accuracy of their default weights."""
+    rows = []
+    for name, spec in SPECS.items():
+        records = {record.dataset: record for record in WEIGHTS.values() if record.variant == name and record.default}
+        size = f"{records['cifar10'].size / 1e6:.1f} MB" if "cifar10" in records else ""
+        accuracy = [f"{records[data].top1:.2f}" if data in records else "" for data in ("cifar10", "cifar100")]
+        time = RESULTS[records["cifar10"].name]["ms_batch_64"] if "cifar10" in records else ""
+        cost = f"{spec.params / 1e6:.2f}, {spec.multiplications / 1e6:,.0f}"
+        rows.append([f"[{name}]({name}.md)", cost, *accuracy, time, size])
+    head = ["net", "parameters, multiplications (million)", "CIFAR-10, %", "CIFAR-100, %", "ms an image", "file"]
+    return table(head, rows)
 
 
-def weights() -> str:
-    """The table of published weights, in the order of the index."""
-    rows = [
-        [
-            f"`{record.name}`",
-            "yes" if record.default else "",
-            f"{record.top1:.2f}",
-            f"{100 - error:.2f}" if (error := paper_error(record)) else "",
-            f'"{record.recipe}", {record.seconds / 60:,.0f} minutes',
-            f"{record.size / 1e6:.1f} MB",
-        ]
-        for record in WEIGHTS.values()
-    ]
-    return table(["weights", "default", "top-1, %", "in the paper, %", "training", "file"], rows)
+def layers(variant: str) -> str:
+    """The layers of a net."""
+    spec, number, rows = SPECS[variant], 0, []
+    last = Conv(spec.classes, 1)
+    for row, side in zip((*spec.layers, last), (*spec.sides(spec.side), spec.feature_side(spec.side)), strict=True):
+        if isinstance(row, Dropout):
+            continue
+        window = [f"{row.kernel}x{row.kernel}", str(row.stride), row.padding]
+        if isinstance(row, Conv):
+            number, filters = number + 1, row.filters
+            name = "class_conv" if row is last else f"conv{number}"
+            after = "global average, softmax" if row is last else row.activation or ""
+        else:
+            name, after = "max pooling", ""
+        rows.append([f"`{name}`", " ".join(window), f"{side}x{side}x{filters}", after])
+    return table(["layer", "window, stride, padding", "output", "then"], rows)
+
+
+def weights(variant: str) -> str:
+    """The published weights of a net."""
+    rows = []
+    for record in (WEIGHTS[name] for name in list_weights(variant)):
+        error = paper_error(record)
+        paper = f"{100 - error:.2f}" if error else ""
+        made = f'"{record.recipe}", {record.seconds / 60:,.0f} minutes'
+        tag = f"`{record.tag}`" + (" (default)" if record.default else "")
+        rows.append(
+            [tag, f"{record.top1:.2f}", RESULTS[record.name]["top5"], paper, made, f"{record.size / 1e6:.1f} MB"]
+        )
+    return table(["tag", "top-1, %", "top-5, %", "top-1 in the paper, %", "training", "file"], rows)
+
+
+def robustness(variant: str) -> str:
+    """Accuracy of the weights of a net on changed images."""
+    fields = ("calibration_error", "jpeg_75", "jpeg_50", "noise_12", "blur_0.8")
+    rows = [[f"`{WEIGHTS[name].tag}`", *(RESULTS[name][field] for field in fields)] for name in list_weights(variant)]
+    head = ["tag", "calibration error, points", "JPEG quality 75", "JPEG quality 50", "noise, deviation 12"]
+    return table([*head, "blur, deviation 0.8"], rows)
+
+
+def per_class(name: str) -> str:
+    """Accuracy by class, ten a row."""
+    found = [(row["class"], row["top1"]) for row in rows_of("per_class.csv") if row["name"] == name]
+    if len(found) > 10:
+        found = sorted(found, key=lambda pair: float(pair[1]))
+        found = found[:5] + found[-5:]
+    return table(["class", "top-1, %"], [list(pair) for pair in found])
 
 
 def recommended() -> str:
@@ -143,53 +187,67 @@ def recipes() -> str:
     return table(["", *(f'"{name}"' for name in columns)], rows)
 
 
-def described(name: str, value) -> str:
-    """Signature and docstring."""
-    signature = str(inspect.signature(value)).replace("allconvnet.", "") if callable(value) else ""
-    signature = re.sub(r"(: |-> )'(.*?)'", r"\1\2", signature)  # Annotations are strings.
-    return f"{name}{signature}\n\n{inspect.getdoc(value)}"
+def page(variant: str) -> str:
+    """The page of a net."""
+    spec, records = SPECS[variant], [WEIGHTS[name] for name in list_weights(variant)]
+    lines = [f"# {variant}", f"{spec.note[0].upper()}{spec.note[1:]}."]
+    if (TOP / f"docs/diagrams/{variant}.png").exists():
+        lines.append(f"![Layers of {variant}](../diagrams/{variant}.png)")
+    data = "CIFAR-10" if spec.classes == 10 else "ImageNet"
+    sizes = f"{spec.params:,} parameters; {spec.multiplications / 1e6:,.0f} million multiplications for an image"
+    paper = f"; top-1 error in the paper {spec.paper_error:.2f} % ({data})" if spec.paper_error else ""
+    lines.append(f"{sizes} of {spec.side}x{spec.side} pixels{paper}.")
+    first = next((record for record in records if record.default), None)
+    load = f'"{variant}", weights="{first.dataset}"' if first else f'"{variant}", weights=None'
+    lines.append(f"```python\nimport allconvnet\n\nmodel = allconvnet.AllConvNet({load})\n```")
+    if not records:
+        lines.append("There are no published weights for this net: pass `weights=None` or your own file.")
+    else:
+        lines += ["## Weights", weights(variant), NOTES_ON_WEIGHTS, "## On changed images", robustness(variant)]
+        lines.append(NOTES_ON_ROBUSTNESS)
+    lines += ["## Layers", layers(variant)]
+    for record in records:
+        lines += [f"## {record.tag}", details(record)]
+    return "\n\n".join(lines) + "\n"
 
 
-def public(kind: type) -> dict:
-    """The public properties and methods of a class that are its own and documented there."""
-    inherited = {name for base in kind.__mro__[1:] for name in vars(base)}
-    own = {name: getattr(kind, name) for name in vars(kind) if not name.startswith("_") and name not in inherited}
-    return {name: value for name, value in own.items() if callable(value) or isinstance(value, property)}
+def details(record: Weights) -> str:
+    """How weights were trained, and their accuracy by class."""
+    lines = [
+        f'* Load: `AllConvNet("{record.variant}", weights="{record.tag}")`',
+        f'* Training: recipe ["{record.recipe}"](../background/recipes.md), {record.epochs} epochs, seed '
+        f"{record.seed}, all 50,000 training images; {record.seconds:,.0f} seconds on {record.machine}; "
+        f"{record.versions}",
+        f"* License: {record.license}. SHA-256: `{record.sha256}`",
+    ]
+    curve = f"![Training curve](../runs/{record.name}/curve.png)"
+    classes = "Accuracy by class" + ("" if record.classes <= 10 else ", the five lowest and the five highest")
+    confusions = f"![Confusions of {record.name}](../confusion/{record.name}.png)"
+    return "\n\n".join(["\n".join(lines), curve, f"{classes}:", per_class(record.name), confusions])
 
 
-def api() -> str:
-    """The reference of everything public."""
-    parts = ["# Reference\n\nWhat `import allconvnet` offers. Made from the docstrings by `docs/tables.py`."]
-    for name in allconvnet.__all__:
-        value = getattr(allconvnet, name)
-        if callable(value):
-            members = public(value) if inspect.isclass(value) else {}
-            texts = [described(name, value), *(described(f"{name}.{member}", of) for member, of in members.items())]
-            parts.append(f"## {name}\n\n```text\n" + "\n\n".join(texts) + "\n```")
-        elif isinstance(value, dict):
-            parts.append(f"## {name}\n\n```text\n" + "\n".join(f"{k}: {v}" for k, v in value.items()) + "\n```")
-        else:
-            parts.append(f"## {name}\n\n`{value!r}`")
-    return "\n\n".join(parts) + "\n"
+NOTES_ON_WEIGHTS = """Accuracy on all 10,000 test images, single crop, one training run ([how it is
+measured](../background/measured.md)). The paper's nets were trained without augmentation."""
+NOTES_ON_ROBUSTNESS = """Calibration error on the test images: the mean distance of probability and accuracy. The
+others: top-1 in percent on the first 2,000 test images after the change."""
 
 
-def filled(text: str) -> str:
-    """Text with the tables between their markers."""
-    for made in (nets, weights, recommended, comparison, fast, reached, recipes):
-        name, content = made.__name__, made()
-        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{content}\n\g<2>", text, flags=re.DOTALL)
-    return text
+def write_model_pages(folder: Path) -> None:
+    """Writes the page of each net where it changed, for Sphinx."""
+    for variant in SPECS:
+        path, text = folder / f"{variant}.md", page(variant)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
 
 
 def main() -> None:
     """Command line."""
-    pages = {page: filled(page.read_text()) for page in (TOP / "README.md", *TOP.glob("docs/[a-z]*.md"))}
-    pages[TOP / "docs/api.md"] = api()
-    stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
+    readme = TOP / "README.md"
+    old = readme.read_text()
+    new = re.sub(r"(<!-- recommended -->\n).*?(<!-- end -->)", rf"\g<1>{recommended()}\n\g<2>", old, flags=re.DOTALL)
     if sys.argv[1:] == ["--check"]:
-        sys.exit(f"Run python docs/tables.py: {', '.join(path.name for path in stale)} would change." if stale else 0)
-    for path in stale:
-        path.write_text(pages[path])
+        sys.exit("Run python docs/tables.py: README.md would change." if new != old else 0)
+    readme.write_text(new)
 
 
 if __name__ == "__main__":

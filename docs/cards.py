@@ -1,0 +1,154 @@
+"""Measures published weights on the test images of their data set: the numbers of the model pages.
+
+python docs/cards.py                          # those that docs/results.csv does not have
+python docs/cards.py all_cnn_c.cifar10_v4     # again
+
+Writes docs/results.csv (a row a file), docs/per_class.csv and docs/confusion/<name>.png. Needs matplotlib, the data
+sets, and an idle machine for the times.
+"""
+
+import argparse
+import csv
+import os
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+import allconvnet
+
+DOCS = Path(__file__).parent
+LOAD = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}
+CORRUPTED = 2_000  # the first test images, for each corruption
+BINS = 15  # of the calibration error
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """An image after JPEG compression."""
+    file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(file, cv2.IMREAD_COLOR_RGB)
+
+
+def noise(image: np.ndarray, deviation: float) -> np.ndarray:
+    """An image with Gaussian noise; the seed is its mean, so that each image has noise of its own."""
+    random = np.random.default_rng(int(image.sum()))
+    return np.clip(np.rint(image + random.normal(0, deviation, image.shape)), 0, 255).astype("uint8")
+
+
+CORRUPTIONS = {
+    "jpeg_75": lambda image: jpeg(image, 75),
+    "jpeg_50": lambda image: jpeg(image, 50),
+    "noise_12": lambda image: noise(image, 12),
+    "blur_0.8": lambda image: cv2.GaussianBlur(image, (0, 0), 0.8),
+}
+
+
+def predict(model, images: np.ndarray) -> np.ndarray:
+    """Probabilities of all images."""
+    return np.concatenate([model.predict_on_batch(images[i : i + 500]) for i in range(0, len(images), 500)])
+
+
+def calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error in points: mean gap of confidence and accuracy, in bins of equal width."""
+    confidence = scores.max(axis=1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, confidence - right, BINS)
+    return 100 * np.abs(gaps).sum() / len(scores)
+
+
+def milliseconds(model, images: np.ndarray, batch: int) -> float:
+    """Time of `predict_on_batch` for an image, median of 15."""
+    times = []
+    for _ in range(18):
+        start = perf_counter()
+        model.predict_on_batch(images[:batch])
+        times.append(perf_counter() - start)
+    return 1000 * median(times[3:]) / batch
+
+
+def draw_confusions(labels: np.ndarray, predicted: np.ndarray, names: tuple[str, ...], path: Path) -> None:
+    """The confusion matrix: the share of each class (rows) that gets each label (columns)."""
+    counts = np.histogram2d(labels, predicted, [np.arange(len(names) + 1)] * 2)[0]
+    shares = 100 * counts / counts.sum(axis=1, keepdims=True)
+    figure, axes = plt.subplots(figsize=(6, 5.4), layout="constrained")
+    # Errors are rare: without the limit only the diagonal would be seen.
+    picture = axes.imshow(np.where(np.eye(len(names), dtype=bool), np.nan, shares), cmap="magma_r", vmin=0)
+    figure.colorbar(picture, label="% of the class (errors only)", shrink=0.8)
+    if len(names) <= 10:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        for (row, column), share in np.ndenumerate(shares):
+            dark = row != column and share > np.nanmax(picture.get_array()) / 2
+            text = f"{share:.1f}" if share else ""
+            axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=8)
+    axes.set(xlabel="label given", ylabel="class")
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def measure(name: str) -> tuple[dict, list[dict]]:
+    """The row of results.csv and those of per_class.csv."""
+    record = allconvnet.weights_info(name)
+    images, labels = LOAD[record.dataset]()[1]
+    model = allconvnet.AllConvNet(record.variant, weights=name)
+    scores = predict(model, images)
+    right = scores.argmax(axis=1) == labels
+    top5 = (np.argsort(-scores, axis=1)[:, :5] == labels[:, None]).any(axis=1)
+    corrupted = {
+        corruption: predict(model, np.stack([change(image) for image in images[:CORRUPTED]])).argmax(axis=1)
+        for corruption, change in CORRUPTIONS.items()
+    }
+    row = {"name": name, "top1": 100 * right.mean(), "top5": 100 * top5.mean()}
+    row |= {"calibration_error": calibration_error(scores, right)}
+    row |= {f"ms_batch_{batch}": milliseconds(model, images, batch) for batch in (1, 64)}
+    row |= {key: 100 * (predicted == labels[:CORRUPTED]).mean() for key, predicted in corrupted.items()}
+    row = {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()}
+    draw_confusions(labels, scores.argmax(axis=1), record.class_names, DOCS / f"confusion/{name}.png")
+    classes = [
+        {"name": name, "class": label, "top1": f"{100 * right[labels == number].mean():.1f}"}
+        for number, label in enumerate(record.class_names)
+    ]
+    return row, classes
+
+
+def read(path: Path) -> list[dict]:
+    """The rows of a CSV file, or none."""
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    """Writes a CSV file, in the order of the index."""
+    order = allconvnet.list_weights()
+    rows = sorted(rows, key=lambda row: order.index(row["name"]))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Measure published weights for the model pages.")
+    parser.add_argument("names", nargs="*", help="variant.tag (default: all without a row)")
+    paths = DOCS / "results.csv", DOCS / "per_class.csv"
+    done = {row["name"] for row in read(paths[0])}
+    names = parser.parse_args().names or [name for name in allconvnet.list_weights() if name not in done]
+    for name in names:
+        row, classes = measure(name)
+        print(*(f"{key} {value}" for key, value in row.items()), flush=True)
+        for path, new in zip(paths, ([row], classes), strict=True):
+            kept = [old for old in read(path) if old["name"] != name and old["name"] in allconvnet.list_weights()]
+            write(path, kept + new)
+
+
+if __name__ == "__main__":
+    main()

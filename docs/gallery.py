@@ -1,0 +1,61 @@
+"""Settings of the gallery: which examples run while the site is built, and with what they are shown otherwise."""
+
+import os
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+# The variable without which an example does not run in a build; "never": it takes minutes.
+NEEDS = {
+    "visualize_units": "ALLCONVNET_CIFAR10",
+    "evaluate_cifar10": "ALLCONVNET_CIFAR10",
+    "transfer_learning": "never",
+    "train_cifar10": "never",
+    "train_distributed": "never",
+}
+STORED = {name for name, variable in NEEDS.items() if not os.environ.get(variable)}
+# Notebooks have neither a file nor a command line.
+FIRST_CELL = """# In the folder `examples` of a checkout, with allconvnet and matplotlib installed.
+import sys
+
+__file__, sys.argv = "notebook.py", ["notebook.py"]"""
+
+
+def pictures(block: tuple, block_vars: dict, gallery_conf: dict) -> str:
+    """Scraper of sphinx-gallery: takes the pictures that an example wrote."""
+    from sphinx_gallery.scrapers import figure_rst
+
+    paths = []
+    for picture in sorted(Path(block_vars["src_file"]).parent.glob("*.png")):
+        path = next(block_vars["image_path_iterator"])
+        picture.rename(path)
+        paths.append(path)
+    return figure_rst(paths, gallery_conf["src_dir"])
+
+
+def add_stored_output(app, docname: str, source: list[str]) -> None:
+    """Handler of Sphinx' event: shows what an example that did not run printed and drew where it did."""
+    name = docname.removeprefix("gallery/")
+    if docname == name or name not in STORED:
+        return
+    parts = ["\nThis example was not run for this page. Output of an earlier run:\n"]
+    if (DOCS / f"outputs/{name}.txt").exists():
+        parts.append(f".. literalinclude:: /outputs/{name}.txt\n   :language: none\n")
+    parts += [f".. image:: /{path.relative_to(DOCS)}\n" for path in sorted(DOCS.glob(f"outputs/{name}*.png"))]
+    source[0] += "\n".join(parts)
+
+
+SETTINGS = {
+    "examples_dirs": str(DOCS.parent / "examples"),
+    "gallery_dirs": "gallery",
+    "filename_pattern": rf"/(?!{'|'.join(sorted(STORED))})\w+\.py$" if STORED else r"\.py$",
+    "image_scrapers": ("gallery.pictures",),
+    "first_notebook_cell": FIRST_CELL,
+    "write_computation_times": False,
+    "show_memory": False,
+    "show_signature": False,
+    "download_all_examples": False,
+    "min_reported_time": 1e9,
+    "remove_config_comments": True,
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+}
