@@ -16,8 +16,18 @@ import allconvnet
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(script, folder, *arguments):
-    command = [sys.executable, str(EXAMPLES / script), *arguments]
+# Runs a script with a data set of 300 and 60 images, which counts as whole.
+SMALL = """
+import runpy, sys
+from allconvnet import data
+data._IMAGES = (300, 60)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(script, folder, *arguments, options=()):
+    command = [sys.executable, *options, str(EXAMPLES / script), *arguments]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout.splitlines()
@@ -33,7 +43,8 @@ def test_mark_photograph(tmp_path):
     assert cv2.imread(str(tmp_path / "marked.png")).shape == (320, 480, 3)
 
 
-def test_train_and_evaluate(tmp_path):
+def test_train_and_evaluate(tmp_path, monkeypatch):
+    monkeypatch.setattr(allconvnet.data, "_IMAGES", (300, 60))
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -41,13 +52,14 @@ def test_train_and_evaluate(tmp_path):
         batch = {b"data": random.integers(0, 256, (60, 3072), "uint8"), b"labels": list(range(10)) * 6}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     arguments = ["--recipe", "fast", "--variant", "model_a", "--epochs", "1", "--held-out", "20", "--data", str(folder)]
-    lines = run("train_cifar10.py", tmp_path, *arguments)
+    lines = run("train_cifar10.py", tmp_path, *arguments, options=["-c", SMALL])
     weights = Path("model_a-cifar10-fast-seed0-epochs1-heldout20/model_a.weights.h5")
     images, labels = allconvnet.load_cifar10(folder)[0]
     model = allconvnet.AllConvNet("model_a", weights=tmp_path / weights)
     top1 = allconvnet.evaluate_top1(model, images[-20:], labels[-20:])
     assert lines[-1] == f"top-1 on 20 held out images: {top1:.2f} %; weights: {weights}"
-    lines = run("evaluate_cifar10.py", tmp_path, "model_a.cifar10_v1", "--data", str(folder))
+    arguments = ["model_a.cifar10_v1", "--data", str(folder)]
+    lines = run("evaluate_cifar10.py", tmp_path, *arguments, options=["-c", SMALL])
     top1 = allconvnet.evaluate_top1(allconvnet.AllConvNet("model_a"), *allconvnet.load_cifar10(folder)[1])
     assert lines[0] == f"model_a.cifar10_v1: top-1 {top1:.2f} % on 60 images; published 90.89 %"
 

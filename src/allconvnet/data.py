@@ -1,16 +1,20 @@
-"""CIFAR-10 and CIFAR-100 from disk, read with an unpickler that allows only what their batches need."""
+"""CIFAR-10 and CIFAR-100 from disk: all is checked before the pixels are read."""
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
 import os
-import pickle
 import tarfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
+from allconvnet._batches import Batch, read_batch
 from allconvnet._fetch import fetch_dataset
 from allconvnet._weights import CIFAR10_CLASSES, CIFAR100_CLASSES, CLASS_NAMES
 
@@ -21,36 +25,22 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 class _Layout(NamedTuple):
-    """A data set on disk."""
+    """A data set on disk: names of its batches, the test images' last, and of their labels."""
 
     title: str
     folder: str
-    train: list[str]
-    test: str
+    batches: list[str]
     labels: bytes
 
 
-_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
+_BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 _LAYOUTS = {
-    "cifar10": _Layout("CIFAR-10", "cifar-10-batches-py", _BATCHES, "test_batch", b"labels"),
-    "cifar100": _Layout("CIFAR-100", "cifar-100-python", ["train"], "test", b"fine_labels"),
+    "cifar10": _Layout("CIFAR-10", "cifar-10-batches-py", _BATCHES, b"labels"),
+    "cifar100": _Layout("CIFAR-100", "cifar-100-python", ["train", "test"], b"fine_labels"),
 }
-_MAX_BYTES = 1 << 28  # CIFAR-100's training batch has 155 million.
-# What the pickle of a NumPy array names; anything else in a batch could run code.
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str):
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which has no place in a CIFAR batch")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+_IMAGES = (50_000, 10_000)  # Training and test.
+# An archive holds 186 million bytes in ten members; in batches that Python 3 has written, a pixel may be two bytes.
+_MAX_BYTES, _MAX_MEMBERS = 400_000_000, 100
 
 
 def load_cifar10(source: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
@@ -66,7 +56,7 @@ def load_cifar10(source: str | os.PathLike[str] | None = None) -> tuple[Split, S
 
     Raises:
         FileNotFoundError: there is no such folder, archive or batch.
-        ValueError: a batch is not one of CIFAR-10's.
+        ValueError: a batch is not one of CIFAR-10's, in number of images too, or the archive is damaged.
         OSError: the download failed.
 
     Example:
@@ -98,57 +88,58 @@ def load_cifar100(source: str | os.PathLike[str] | None = None) -> tuple[Split, 
 
 def load(name: str, source: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
     """The data set "cifar10" or "cifar100"."""
-    layout = _LAYOUTS[name]
+    layout, classes = _LAYOUTS[name], len(CLASS_NAMES[name])
     path = Path(source or os.environ.get(f"ALLCONVNET_{name.upper()}") or fetch_dataset(name)).expanduser()
-    if not path.is_file():
-        path = path / layout.folder if (path / layout.folder).is_dir() else path
-        return _splits(name, path, lambda batch: (path / batch).open("rb"))
+    counts = dict.fromkeys(layout.batches, _IMAGES[0] // (len(layout.batches) - 1)) | {layout.batches[-1]: _IMAGES[1]}
+    found: dict[str, tuple[IO[bytes], Batch]] = {}
+    batch = ""
     try:
-        with tarfile.open(path) as archive:
-            return _splits(name, path, lambda batch: _member(archive, f"{layout.folder}/{batch}"))
-    except (tarfile.TarError, EOFError):
-        raise ValueError(f"{str(path)!r} is not a tar archive of {layout.title}'s folder {layout.folder!r}.") from None
+        with contextlib.ExitStack() as stack:
+            for batch, file, size in (_archive if path.is_file() else _folder)(layout, path, stack):
+                found[batch] = file, read_batch(file, size, layout.labels, counts[batch], classes)
+            if missing := [batch for batch in layout.batches if batch not in found]:
+                way_out = f"Pass the folder {layout.folder!r} or its archive, or set ALLCONVNET_{name.upper()}"
+                raise FileNotFoundError(f"{layout.title} is not in {str(path)!r}: no {missing[0]!r}. {way_out}.")
+            train, test = (np.empty((count, 32, 32, 3), np.uint8) for count in _IMAGES)
+            places = dict(zip(layout.batches, [*np.split(train, len(layout.batches) - 1), test], strict=True))
+            # In the order of an archive, which can only be read forward.
+            for batch, (file, content) in sorted(found.items(), key=lambda item: item[1][1].pixels.start):
+                places[batch][:] = content.read_images(file)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        archive = f"an archive (.tar.gz) of {layout.title}'s folder {layout.folder!r}"
+        raise ValueError(f"{str(path)!r} is damaged, or not {archive}: {error}.") from None
+    except ValueError as error:
+        raise ValueError(f"{batch!r} in {str(path)!r} is not a {layout.title} batch: {error}.") from None
+    labels = [found[batch][1].labels for batch in layout.batches]
+    return (train, np.concatenate(labels[:-1])), (test, labels[-1])
 
 
-def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    for path in (name, f"./{name}"):
-        try:
-            file = archive.extractfile(path)
-        except KeyError:
-            continue
-        if file is not None:
-            return file
-    raise FileNotFoundError(name)
+def _folder(layout: _Layout, path: Path, stack: contextlib.ExitStack) -> Iterator[tuple[str, IO[bytes], int]]:
+    """The batches in a folder: name, file, and number of bytes."""
+    path = path / layout.folder if (path / layout.folder).is_dir() else path
+    for batch in layout.batches:
+        if (path / batch).is_file():
+            yield batch, stack.enter_context((path / batch).open("rb")), (path / batch).stat().st_size
 
 
-def _splits(name: str, path: Path, opener: Callable[[str], IO[bytes]]) -> tuple[Split, Split]:
-    layout = _LAYOUTS[name]
-    batches = [_read_batch(name, path, batch, opener) for batch in (*layout.train, layout.test)]
-    images, labels = zip(*batches[:-1], strict=True)
-    return (np.concatenate(images), np.concatenate(labels)), batches[-1]
-
-
-def _read_batch(name: str, path: Path, batch: str, opener: Callable[[str], IO[bytes]]) -> Split:
-    layout, count = _LAYOUTS[name], len(CLASS_NAMES[name])
-    wrong = f"{batch!r} in {str(path)!r} is not a {layout.title} batch"
-    try:
-        with opener(batch) as file:
-            size = file.seek(0, os.SEEK_END)
-            if size > _MAX_BYTES:
-                raise ValueError(f"it has {size:,} bytes")
-            file.seek(0)
-            content = _Unpickler(file, encoding="bytes").load()
-        images, labels = np.asarray(content[b"data"]), np.asarray(content[layout.labels], np.int32)
-    except FileNotFoundError:
-        way_out = f"Pass the folder {layout.folder!r} or its archive, or set ALLCONVNET_{name.upper()}"
-        raise FileNotFoundError(f"{layout.title} is not in {str(path)!r}: no {batch!r}. {way_out}.") from None
-    except Exception as error:  # A damaged or hostile pickle can raise anything.
-        raise ValueError(f"{wrong}: {error}.") from None
-    if (
-        images.dtype != np.uint8
-        or images.shape != (*labels.shape, 3072)
-        or not ((labels >= 0) & (labels < count)).all()
-    ):
-        received, allowed = f"{images.dtype} {images.shape}, labels {labels.shape}", f"labels, each 0 to {count - 1}"
-        raise ValueError(f"{wrong}. Received: {received}. Allowed: uint8 [N, 3072] and N {allowed}.")
-    return np.ascontiguousarray(images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
+def _archive(layout: _Layout, path: Path, stack: contextlib.ExitStack) -> Iterator[tuple[str, IO[bytes], int]]:
+    """The batches in an archive: each starts where the file stands; after the last, the archive's checksum is right."""
+    packed = gzip.open(path)  # noqa: SIM115 - closed with the reader of the next line
+    file = stack.enter_context(io.BufferedReader(packed))
+    # Not by tarfile.open: it allocates what the headers say.
+    for _ in range(_MAX_MEMBERS):
+        header = file.read(tarfile.BLOCKSIZE)
+        if header == bytes(tarfile.BLOCKSIZE):
+            break
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        end = file.tell() + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        if not file.tell() <= end <= _MAX_BYTES:
+            raise tarfile.ReadError(f"a member has {member.size:,} bytes")
+        folder, _, batch = member.name.removeprefix("./").rpartition("/")
+        if member.isreg() and folder == layout.folder and batch in layout.batches:
+            yield batch, file, member.size
+        file.seek(end)
+    else:
+        raise tarfile.ReadError(f"it has more than {_MAX_MEMBERS} members")
+    if file.seek(_MAX_BYTES) == _MAX_BYTES:  # The file ends before, where gzip compares its checksum.
+        raise tarfile.ReadError(f"it unpacks to more than {_MAX_BYTES:,} bytes")
