@@ -21,6 +21,7 @@ LAYERS = [
     ["_weights"],
     ["_fetch"],
     ["_weight_files", "data"],
+    ["_picture_headers"],
     ["_decode"],
     ["preprocessing", "whitening", "_batch_norm"],
     ["models"],

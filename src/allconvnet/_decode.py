@@ -10,6 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from allconvnet._picture_headers import check_header, check_pixel_count, max_bytes
+
 # A path, the bytes of a file, an array, a PIL image, or a file object open for reading bytes.
 Source = str | os.PathLike[str] | bytes | np.ndarray | Any
 
@@ -35,16 +37,30 @@ def pixels(source: Source) -> np.ndarray:
     if isinstance(source, (str, os.PathLike)):
         if not Path(source).is_file():
             raise FileNotFoundError(f"There is no picture {os.fspath(source)!r}.")
-        encoded: object = Path(source).read_bytes()
+        with Path(source).open("rb") as file:
+            encoded = _read(file)
     else:
-        encoded = source.read() if hasattr(source, "read") else source
-    if not isinstance(encoded, bytes):
-        allowed = "a path, bytes, a file open for reading bytes, a PIL image or a NumPy array"
-        raise TypeError(f"Not a picture. Received: {type(encoded).__name__}. Allowed: {allowed}.")
+        encoded = _read(source) if hasattr(source, "read") else _checked_bytes(source)
+    check_header(encoded)
     image = _decode(encoded)
     if image is None:
         raise ValueError(f"OpenCV cannot read this as a picture. Received: {shown(source)}.")
     return image
+
+
+def _read(file: Any) -> bytes:
+    """All that is in the file, or as much as shows that it is too large."""
+    encoded, limit = b"", max_bytes()
+    while len(encoded) <= limit and (part := file.read(limit + 1 - len(encoded))):
+        encoded += _checked_bytes(part)
+    return encoded
+
+
+def _checked_bytes(encoded: object) -> bytes:
+    if not isinstance(encoded, bytes):
+        allowed = "a path, bytes, a file open for reading bytes, a PIL image or a NumPy array"
+        raise TypeError(f"Not a picture. Received: {type(encoded).__name__}. Allowed: {allowed}.")
+    return encoded
 
 
 def is_pil(source: object) -> bool:
@@ -55,6 +71,7 @@ def is_pil(source: object) -> bool:
 def _pil_pixels(image) -> np.ndarray:
     from PIL import ImageOps
 
+    check_pixel_count(*image.size)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype("uint16")
@@ -70,6 +87,7 @@ def _decode(encoded: bytes) -> np.ndarray | None:
         # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK.
         image, kinds, blocks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
         if image is not None and (image.ndim == 2 or image.shape[2] != 4):
+            image = None  # Its memory is free for the next one.
             image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # Raised for an empty file; other unreadable files give None.
         return None
@@ -107,16 +125,23 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def rgb(image: np.ndarray) -> np.ndarray:
     """uint8 `[H, W, 3]`, a copy."""
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.dtype == np.uint16:
-        image = np.rint(image / 257).astype(np.uint8)
-    if image.shape[2] == 1:
-        return np.repeat(image, 3, axis=2)
-    if image.shape[2] == 4:
-        alpha = image[:, :, 3:] / 255
-        return np.rint(image[:, :, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return image.copy()
+    channels = image.shape[2] if image.ndim == 3 else 1
+    result, flat = np.empty((*image.shape[:2], 3), np.uint8), image.reshape(-1, channels)
+    # Parts, because floating-point numbers take many times the memory of the picture.
+    for start in range(0, len(flat), 1 << 16):
+        part = slice(start, start + (1 << 16))
+        result.reshape(-1, 3)[part] = _blended(flat[part])
+    return result
+
+
+def _blended(colors: np.ndarray) -> np.ndarray:
+    """uint8 `[N, 3 or 1]`; transparent colors lie on white."""
+    if colors.dtype == np.uint16:
+        colors = np.rint(colors / 257).astype(np.uint8)
+    if colors.shape[1] < 4:
+        return colors
+    alpha = colors[:, 3:] / 255
+    return np.rint(colors[:, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 def check_pixels(images: np.ndarray) -> None:

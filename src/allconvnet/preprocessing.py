@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Literal
 
 import cv2
@@ -12,6 +14,7 @@ import numpy as np
 from allconvnet import _weights
 from allconvnet._decode import Source, check_pixels, is_pil, pixels, rgb, shown
 from allconvnet._errors import check_number, unknown
+from allconvnet._picture_headers import max_pixels
 from allconvnet._weight_files import open_file, own_file, read_attributes
 
 __all__ = ["decode_predictions", "load_image", "load_images", "preprocess_input"]
@@ -25,6 +28,11 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     EXIF orientation is applied, grayscale repeated to RGB, transparency laid on white, 16 bits reduced to 8, CMYK
     converted. Shrinking averages areas, enlarging is cubic; a picture of the right size stays as it is, bit for bit.
 
+    Files may be JPEG, PNG, WebP, GIF (the first picture), TIFF, BMP or PNM. A picture may have 40 million pixels;
+    those of 16 bits, animations, TIFF, PNM and progressive JPEG take more memory and may have half as many. The size
+    is read from the header of the file, before anything is decoded. The environment variable ALLCONVNET_MAX_PIXELS
+    sets another limit.
+
     Args:
         source: a path; the bytes of an encoded file, or a file object open for reading them; a PIL image; or an array,
             uint8 (0..255) or uint16 (0..65535), `[H, W]`, `[H, W, 1]`, `[H, W, 3]` RGB or `[H, W, 4]` RGBA.
@@ -37,7 +45,8 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     Raises:
         FileNotFoundError: there is no such file.
         TypeError: the source is none of these.
-        ValueError: it is not a picture, holds floats, or an argument is not one of those above.
+        ValueError: it is not a picture, is damaged or too large, holds floats, or an argument is not one of those
+            above.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -65,8 +74,11 @@ def _check_form(size: object, fit: object) -> None:
     if fit not in ("resize", "crop"):
         raise unknown("fit", fit, ("resize", "crop"))
     pair = isinstance(size, (tuple, list)) and len(size) == 2
-    if size is not None and not (pair and all(isinstance(side, (int, np.integer)) and side > 0 for side in size)):
+    if size is not None and not (pair and all(isinstance(side, Integral) and side > 0 for side in size)):
         raise ValueError(f"Invalid size. Received: size={size!r}. Allowed: (height, width) in pixels, or None.")
+    if size is not None and math.prod(map(int, size)) > max_pixels():
+        raise ValueError(f"Invalid size. Received: size={size!r}. Allowed: {max_pixels():,} pixels; the environment "
+                         "variable ALLCONVNET_MAX_PIXELS raises this.")  # fmt: skip
 
 
 def load_images(

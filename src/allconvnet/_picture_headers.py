@@ -1,0 +1,129 @@
+"""Size of an encoded picture, from its header: what decoding takes is known before it begins."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Callable
+
+from allconvnet._errors import check_number
+
+_MAX_SCANS = 32  # Of a JPEG, each of which goes over the whole picture; encoders write up to a dozen.
+
+
+def max_pixels() -> int:
+    """Pixels that a picture may have."""
+    text = os.environ.get("ALLCONVNET_MAX_PIXELS", "40000000")
+    pixels = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
+    check_number("ALLCONVNET_MAX_PIXELS", pixels, 1, whole=True)
+    return int(pixels)
+
+
+def max_bytes() -> int:
+    """Bytes that a picture file may have: those of its pixels, uncompressed."""
+    return 4 * max_pixels()
+
+
+def check_pixel_count(width: int, height: int, times: int = 1) -> None:
+    """Raises ValueError if there are too many pixels; each counts `times` times."""
+    limit = max_pixels() // times
+    if width * height > limit:
+        raise ValueError(f"The picture is too large. Received: {width}x{height} pixels. Allowed: {limit:,} pixels "
+                         "of this kind; the environment variable ALLCONVNET_MAX_PIXELS raises this.")  # fmt: skip
+
+
+def check_header(encoded: bytes) -> None:
+    """Raises ValueError unless this is a picture of a known format and not too large."""
+    if len(encoded) > max_bytes():
+        raise ValueError(f"The picture file is too large. Allowed: {max_bytes():,} bytes, four for each pixel of "
+                         "ALLCONVNET_MAX_PIXELS.")  # fmt: skip
+    for signature, read in _FORMATS.items():
+        if re.match(signature, encoded, re.DOTALL):
+            try:
+                width, height, times = read(encoded)
+            except (AttributeError, IndexError, KeyError, TypeError, struct.error):
+                raise ValueError(f"The picture is damaged. Received: {len(encoded):,} bytes.") from None
+            return check_pixel_count(width, height, times)
+    raise ValueError(f"OpenCV cannot read this as a picture. Received: {len(encoded):,} bytes. Allowed: JPEG, PNG, "
+                     "WebP, GIF, TIFF, BMP or PNM.")  # fmt: skip
+
+
+# Each returns width, height, and 2 where decoding takes twice the memory of 8-bit colors, else 1.
+_Reader = Callable[[bytes], tuple[int, int, int]]
+
+
+def _jpeg(data: bytes) -> tuple[int, int, int]:
+    """Follows the markers as libjpeg does, which skips what lies between them and takes the first frame."""
+    marker, frame, scans, place = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])", re.DOTALL), None, 0, 2
+    while (found := marker.search(data, place)) and found[1] != b"\xd9":
+        kind, place = found[1][0], found.end()
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            frame = frame or (kind, *struct.unpack_from(">xxBHH", data, place))
+        scans += kind == 0xDA
+        place += struct.unpack_from(">H", data, place)[0]
+    if scans > _MAX_SCANS:
+        raise ValueError(f"The JPEG has {scans:,} scans. Allowed: {_MAX_SCANS}.")
+    kind, bits, height, width = frame
+    return width, height, 1 if bits == 8 and kind in (0xC0, 0xC1) and scans == 1 else 2
+
+
+def _png(data: bytes) -> tuple[int, int, int]:
+    width, height, bits = struct.unpack_from(">IIB", data, 16)
+    return width, height, 2 if bits == 16 or b"acTL" in data else 1  # acTL: animated.
+
+
+def _webp(data: bytes) -> tuple[int, int, int]:
+    if data[12:16] == b"VP8X":  # With transparency, metadata or animation.
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return width, height, 2 if data[20] & 2 else 1
+    if data[12:16] == b"VP8L":
+        (both,) = struct.unpack_from("<I", data, 21)
+        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1, 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF, 1
+
+
+def _gif(data: bytes) -> tuple[int, int, int]:
+    return *struct.unpack_from("<HH", data, 6), 2
+
+
+def _bmp(data: bytes) -> tuple[int, int, int]:
+    width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)  # 12: OS/2's header.
+    return abs(width), abs(height), 1
+
+
+def _pnm(data: bytes) -> tuple[int, int, int]:
+    gap = rb"(?:\s|#[^\r\n]*[\r\n])+"
+    width, height = re.match(rb"P[1-6]" + gap + rb"(\d{1,20})" + gap + rb"(\d{1,20})(?!\d)", data).groups()
+    return int(width), int(height), 2  # Up to 16 bits.
+
+
+def _tiff(data: bytes) -> tuple[int, int, int]:
+    """The first picture of the file, which is the one that is decoded; or one tile, if that is larger."""
+    order = "<" if data[0] == 0x49 else ">"
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    values = {258: 1, 277: 1, 322: 1, 323: 1}  # Bits, samples, width and height of a tile; 256 and 257: of the picture.
+    for entry in range(struct.unpack_from(f"{order}H", data, start)[0]):
+        at = start + 2 + 12 * entry
+        tag, kind, count = struct.unpack_from(f"{order}HHI", data, at)
+        if tag in (256, 257, *values):
+            form = {1: "B", 3: "H", 4: "I"}[kind]
+            inside = count * struct.calcsize(form) <= 4
+            at = at + 8 if inside else struct.unpack_from(f"{order}I", data, at + 8)[0]
+            values[tag] = max(values.get(tag, 0), *struct.unpack_from(f"{order}{min(count, 8)}{form}", data, at))
+    bits = values[258] * values[277]
+    if bits > 64:
+        raise ValueError(f"The TIFF has {bits} bits a pixel. Allowed: 64.")
+    return max(values[256], values[322]), max(values[257], values[323]), 2
+
+
+_FORMATS: dict[bytes, _Reader] = {
+    rb"\xff\xd8\xff": _jpeg,
+    rb"\x89PNG\r\n\x1a\n....IHDR": _png,
+    rb"RIFF....WEBPVP8[ LX]": _webp,
+    rb"GIF8[79]a": _gif,
+    rb"II\*\0|MM\0\*": _tiff,
+    rb"BM": _bmp,
+    rb"P[1-6]\s": _pnm,
+}
