@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from allconvnet._arrays import numbers
 from allconvnet._errors import check_number
 
 __all__ = ["to_picture"]
@@ -42,14 +43,16 @@ def to_picture(
         >>> allconvnet.to_picture(np.zeros((3, 32, 32, 3), "float32"), caption="all_cnn_c, relu6").shape
         (160, 396, 3)
     """
-    arrays, columns = np.asarray(arrays), 8 if columns is None else columns
+    arrays, columns = numbers("arrays", arrays), 8 if columns is None else columns
     check_number("columns", columns, 1, whole=True)
     check_number("cell", cell, 1, whole=True)
     received = f"{arrays.dtype} {arrays.shape}"
-    colors = arrays.ndim == 4 and arrays.shape[3] == 3
+    colors = arrays.ndim == 4 and arrays.shape[3] == 3 and (arrays.dtype == np.uint8 or arrays.dtype.kind == "f")
     if not arrays.size or not (colors or (arrays.ndim == 3 and arrays.dtype.kind == "f")):
         allowed = "uint8 or float [N, height, width, 3], or float [N, rows, columns]"
         raise ValueError(f"These arrays make no picture. Received: {received}. Allowed: {allowed}.")
+    if not np.isfinite(arrays).all():
+        raise ValueError("The arrays are infinite or not a number.")
     if images is not None and (colors or len(images) != len(arrays) or np.asarray(images).dtype != np.uint8):
         received += f" with images {np.asarray(images).dtype} {np.shape(images)}"
         raise ValueError(f"images must be uint8 [N, height, width, 3] for float maps. Received: {received}.")
