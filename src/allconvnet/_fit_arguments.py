@@ -84,8 +84,13 @@ def checked_data(call: Call) -> list[Split]:
         if not fits or not len(images) == labels.size > 0:
             received = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
             raise ValueError(f"Not CIFAR images. Received: {received}. Allowed: uint8 [N, 32, 32, 3] and N integers.")
-        if np.min(labels) < 0 or np.max(labels) >= classes:
-            received = f"{np.min(labels)} to {np.max(labels)}"
-            raise ValueError(f"A label is out of range. Received: {received}. Allowed: 0 to {classes - 1}.")
+        check_labels(labels, classes)
         splits.append((images, np.ravel(labels)))
     return splits
+
+
+def check_labels(labels: np.ndarray, classes: int) -> None:
+    """Raises ValueError unless the integers are 0 to `classes` - 1."""
+    if np.min(labels) < 0 or np.max(labels) >= classes:
+        received = f"{np.min(labels)} to {np.max(labels)}"
+        raise ValueError(f"A label is out of range. Received: {received}. Allowed: 0 to {classes - 1}.")

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from allconvnet import _weights
+from allconvnet._arrays import numbers
 from allconvnet._decode import Source, check_pixels, is_pil, pixels, rgb, shown
 from allconvnet._errors import check_number, unknown
 from allconvnet._picture_headers import max_pixels
@@ -129,11 +130,21 @@ def load_images(
 
 
 def check_model_pixels(model, images: np.ndarray) -> None:
-    """`check_pixels`, where the model normalizes its input by constants on the scale 0..255, as ours do."""
+    """Raises unless the model takes these images.
+
+    `check_pixels` is for models that normalize their input by constants on the scale 0..255, as ours do.
+    """
+    if not hasattr(model, "predict"):
+        raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")
+    shape, wanted = images.shape, getattr(model, "input_shape", None)
+    if isinstance(wanted, tuple) and not (
+        len(wanted) == len(shape) and all(side in (None, there) for side, there in zip(wanted, shape, strict=True))
+    ):
+        raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
     for layer in getattr(model, "layers", ()):
         # Layers that were adapted to data have no constants.
         if type(layer).__name__ == "Normalization" and layer.input_mean is not None and np.max(layer.variance) > 100:
-            check_pixels(np.asarray(images))
+            check_pixels(images)
 
 
 def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifar10") -> np.ndarray:
@@ -156,7 +167,7 @@ def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifa
         >>> float(allconvnet.preprocess_input(np.full((1, 32, 32, 3), 125.307))[0, 0, 0, 0])
         0.0
     """
-    images = np.asarray(images)
+    images = numbers("images", images)
     check_pixels(images)
     if images.ndim < 3 or images.shape[-1] not in (1, 3):
         raise ValueError(f"Not images. Received: shape {images.shape}. Allowed: [..., height, width, 3 or 1].")
@@ -188,7 +199,8 @@ def decode_predictions(
         For each image `top` pairs `(name, score)`, highest first.
 
     Raises:
-        ValueError: the number of columns is not that of the names, the file holds no names, or `top` is impossible.
+        ValueError: the scores are not finite numbers, their columns are not as many as the names, the file holds no
+            names, or `top` is impossible.
         OSError: the file is not there, or its download failed.
 
     Example:
@@ -197,10 +209,10 @@ def decode_predictions(
         [[('dog', 0.7), ('ship', 0.2)]]
     """
     # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
-    scores = np.asarray(predictions, "float64")
+    scores = numbers("predictions", predictions).astype("float64")
+    if class_names is not None and not _is_list_of_names(class_names):
+        raise ValueError(f"class_names must be a list of texts, not a single one. Received: {class_names!r}.")
     names = _class_names(weights) if class_names is None else tuple(class_names)
-    if isinstance(class_names, str):
-        raise ValueError(f"class_names must be a list, not a single string. Received: {class_names!r}.")
     if scores.ndim != 2 or scores.shape[1] != len(names):
         way_out = 'Pass class_names, or the weights (such as "cifar100")'
         raise ValueError(f"{len(names)} class names do not fit predictions of shape {scores.shape}. {way_out}.")
@@ -210,6 +222,14 @@ def decode_predictions(
     check_number("top", top, 1, len(names), whole=True)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [[(names[k], float(row[k])) for k in best] for row, best in zip(scores, order, strict=True)]
+
+
+def _is_list_of_names(names: object) -> bool:
+    return (
+        isinstance(names, (Sequence, np.ndarray))
+        and not isinstance(names, (str, bytes))
+        and all(isinstance(name, str) for name in names)
+    )
 
 
 def _class_names(weights: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ import keras
 import numpy as np
 
 from allconvnet import _backend
+from allconvnet._arrays import numbers
 from allconvnet._augment import Augment, epoch_images, mirrored, scaled
 from allconvnet._batch_norm import fold_batch_norm
-from allconvnet._fit_arguments import Call, Data, Precision, checked_data, checked_recipe, new_run
+from allconvnet._errors import check_number, unknown
+from allconvnet._fit_arguments import Call, Data, Precision, check_labels, checked_data, checked_recipe, new_run
 from allconvnet._run import LOWER_RATES, Run
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
 from allconvnet._weight_files import save_weights
@@ -148,21 +150,31 @@ def evaluate_top1(
         Percentage of the images whose highest score is that of their label.
 
     Raises:
-        ValueError: there is not one label an image, or the pixels look divided by 255.
+        TypeError: the model cannot predict.
+        ValueError: there is not one label an image, a label is not a class, the pixels look divided by 255, or the
+            scores are not finite.
 
     Example:
         >>> import allconvnet, numpy as np
         >>> model = allconvnet.AllConvNet("all_cnn_c")
-        >>> allconvnet.evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([10, 10]))
-        0.0
+        >>> allconvnet.evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([0, 9]))
+        50.0
     """
-    if len(images) != np.size(labels) or not len(images):
-        raise ValueError(f"There must be one label an image. Received: {len(images)} images, {np.size(labels)} labels.")
+    images, labels = numbers("images", images), numbers("labels", labels, "ui")
+    check_number("batch_size", batch_size, 1, whole=True)
+    if verbose not in ("auto", 0, 1, 2):
+        raise unknown("verbose", verbose, ["auto", 0, 1, 2])
+    if not images.ndim or not len(images) or labels.shape not in ((len(images),), (len(images), 1)):
+        received = f"shapes {images.shape} and {labels.shape}"
+        raise ValueError(f"There must be one label an image. Received: images and labels of {received}.")
     check_model_pixels(model, images)
     verbose = int(len(images) > 1000) if verbose == "auto" else verbose
     scores = model.predict(**_backend.prediction_batches(images, batch_size), verbose=verbose)
     if scores.ndim != 2:
         raise ValueError(f"The model must return scores [N, classes]. Received: shape {scores.shape}.")
+    if not np.isfinite(scores).all():
+        raise ValueError("The scores of the model are infinite or not a number.")
+    check_labels(labels, scores.shape[1])
     return 100 * float(np.mean(np.argmax(scores, axis=-1) == np.ravel(labels)))
 
 
