@@ -46,7 +46,7 @@ class Table(SphinxDirective):
     """```{table-of} nets``` is a table made from the package's own data by `tables.py`."""
 
     required_arguments = 1
-    optional_arguments = 1
+    optional_arguments = 9
 
     def run(self) -> list:
         """The nodes of the table."""

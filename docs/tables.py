@@ -169,9 +169,9 @@ def reached() -> str:
     return table(["recipe", "cost", "top-1, % (mean)", "seeds"], rows)
 
 
-def recipes() -> str:
-    """The table of recipes: a column each, but what all share."""
-    columns = {name: asdict(recipe) for name, recipe in RECIPES.items()}
+def recipes(*names: str) -> str:
+    """The table of these recipes: a column each."""
+    columns = {name: asdict(RECIPES[name]) for name in names or RECIPES}
     for values in columns.values():  # What does not act in it.
         idle = {"muon_momentum": not values["muon_rate"], "warmup": values["schedule"] != "linear"}
         values |= dict.fromkeys((field for field, holds in idle.items() if holds), "")
@@ -181,9 +181,10 @@ def recipes() -> str:
         values = [values[field] for values in columns.values()]
         if field == "phases":
             values = [" + ".join(f"{epochs} of {side}x{side}" for epochs, side in value) for value in values]
-        rows.append([f"`{field}`", *(str(value) if value not in ((), "") else "-" for value in values)])
+        if any(value not in ((), "") for value in values):
+            rows.append([f"`{field}`", *(str(value) if value not in ((), "") else "-" for value in values)])
         if field == "phases":
-            rows.append(["cost, epochs of 32x32", *(f"{recipe.cost():.1f}" for recipe in RECIPES.values())])
+            rows.append(["cost, epochs of 32x32", *(f"{RECIPES[name].cost():.1f}" for name in columns)])
     return table(["", *(f'"{name}"' for name in columns)], rows)
 
 
