@@ -76,7 +76,7 @@ def layers(variant: str) -> str:
 def weights(variant: str) -> str:
     """The published weights of a net."""
     rows = []
-    for record in (WEIGHTS[name] for name in list_weights(variant)):
+    for record in records_of(variant):
         error = paper_error(record)
         paper = f"{100 - error:.2f}" if error else ""
         made = f'"{record.recipe}", {record.seconds / 60:,.0f} minutes'
@@ -90,7 +90,7 @@ def weights(variant: str) -> str:
 def robustness(variant: str) -> str:
     """Accuracy of the weights of a net on changed images."""
     fields = ("calibration_error", "jpeg_75", "jpeg_50", "noise_12", "blur_0.8")
-    rows = [[f"`{WEIGHTS[name].tag}`", *(RESULTS[name][field] for field in fields)] for name in list_weights(variant)]
+    rows = [[f"`{record.tag}`", *(RESULTS[record.name][field] for field in fields)] for record in records_of(variant)]
     head = ["tag", "calibration error, points", "JPEG quality 75", "JPEG quality 50", "noise, deviation 12"]
     return table([*head, "blur, deviation 0.8"], rows)
 
@@ -113,6 +113,11 @@ def recommended() -> str:
         call = f'`AllConvNet("{record.variant}", weights="{record.dataset}")`'
         rows.append([purpose, call, f"{record.top1:.2f}", f"{record.params:,}", f"{millions:.0f} million"])
     return table(["", "model", "top-1, %", "parameters", "multiplications"], rows)
+
+
+def records_of(variant: str) -> list[Weights]:
+    """The published weights of a net, defaults first."""
+    return sorted((WEIGHTS[name] for name in list_weights(variant)), key=lambda record: not record.default)
 
 
 def paper_error(record: Weights) -> float | None:
@@ -138,9 +143,9 @@ def comparison() -> str:
         row = [f"`{family}_*`"]
         for base in "abc":
             variant = f"{family}_{base}"
-            row += [f"{SPECS[variant].paper_error:.2f}", f"{100 - trained_with_best(variant).top1:.2f}"]
+            row.append(f"{SPECS[variant].paper_error:.2f} / {100 - trained_with_best(variant).top1:.2f}")
         rows.append(row)
-    return table(["", *(f"{base}, {whose}" for base in "ABC" for whose in ("paper", "ours"))], rows)
+    return table(["", *(f"base {base}, paper / ours" for base in "ABC")], rows)
 
 
 def fast() -> str:
@@ -190,7 +195,7 @@ def recipes(*names: str) -> str:
 
 def page(variant: str) -> str:
     """The page of a net."""
-    spec, records = SPECS[variant], [WEIGHTS[name] for name in list_weights(variant)]
+    spec, records = SPECS[variant], records_of(variant)
     lines = [f"# {variant}", f"{spec.note[0].upper()}{spec.note[1:]}."]
     if (TOP / f"docs/diagrams/{variant}.png").exists():
         lines.append(f"![Layers of {variant}](../diagrams/{variant}.png)")
