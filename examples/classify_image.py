@@ -1,77 +1,129 @@
-"""Classifies pictures, prints their labels and writes them onto a contact sheet.
+"""
+Classify pictures
+=================
 
-python classify_image.py                          # the pictures beside this file
-python classify_image.py cat.jpg holiday/ *.png   # files and folders
+Prints the labels of pictures and writes them onto a contact sheet::
+
+    python classify_image.py                          # the pictures beside this file
+    python classify_image.py cat.jpg holiday/ *.png   # files and folders
+    python classify_image.py holiday/ --csv labels.csv --no-sheet
 """
 
 import argparse
-import math
-import os
+import csv
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up messages say nothing about the pictures.
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 import allconvnet
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-CELL = 200  # Side of a picture on the sheet, in pixels; its labels stand below.
+BATCH = 100  # Pictures in memory at a time.
+CELLS, SIDE = 40, 144  # Pictures on the contact sheet at most, and their side in pixels.
+Labels = list[tuple[str, float]]
 
 
 def find_pictures(paths: list[Path]) -> list[Path]:
-    """The files named, and the pictures in the folders named, in order."""
+    """The files named, and the pictures in the folders named, in order, each once."""
     found = []
     for path in paths:
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         found += inside
-    return found
+    return list(dict.fromkeys(found))
 
 
-def contact_sheet(pictures: list[Path], predictions: list[list[tuple[str, float]]], columns: int = 4) -> np.ndarray:
-    """Pictures in a grid with their labels and scores below: uint8 `[H, W, 3]`, BGR as OpenCV writes it."""
-    rows, strip = math.ceil(len(pictures) / columns), 18 * len(predictions[0]) + 12
-    sheet = np.full((rows * (CELL + strip), min(columns, len(pictures)) * CELL, 3), 255, np.uint8)
-    for number, (path, labels) in enumerate(zip(pictures, predictions, strict=True)):
-        top, left = number // columns * (CELL + strip), number % columns * CELL
-        picture = allconvnet.load_image(path, size=(CELL - 8, CELL - 8), fit="crop")
-        sheet[top + 4 : top + CELL - 4, left + 4 : left + CELL - 4] = picture[:, :, ::-1]
-        for line, (label, score) in enumerate(labels):
-            color = (0, 110, 0) if line == 0 else (130, 130, 130)
-            place = (left + 6, top + CELL + 14 + 18 * line)
-            text = f"{label} {100 * score:.1f} %"
-            cv2.putText(sheet, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.48, color, 1, cv2.LINE_AA)
-    return sheet
+def classify(paths: list[Path], arguments: argparse.Namespace) -> Iterator[tuple[Path, Labels | Exception]]:
+    """For each picture its labels with their scores, or why it cannot be read."""
+    import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
+
+    model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
+    for start in range(0, len(paths), BATCH):
+        images, results = [], {}
+        for path in paths[start : start + BATCH]:
+            try:
+                images.append(allconvnet.load_image(path, size=model.input_shape[1:3], fit=arguments.fit))
+                results[path] = None
+            except Exception as error:  # Decoders raise more than OSError and ValueError.
+                results[path] = error
+        labels = iter(())
+        if images:
+            scores = model.predict(np.stack(images), verbose=0)
+            labels = iter(allconvnet.decode_predictions(scores, top=arguments.top, weights=arguments.weights))
+        yield from ((path, error or next(labels)) for path, error in results.items())
 
 
-def main() -> None:
-    """Command line."""
+def contact_sheet(labels: dict[Path, Labels], fit: str) -> np.ndarray:
+    """The first pictures in a grid, with their labels, scores and file names below: uint8 `[H, W, 3]`, RGB."""
+    paths = list(labels)[:CELLS]
+    texts = [[*(f"{label} {100 * score:.1f} %" for label, score in labels[path]), path.name] for path in paths]
+    caption = f"The first {CELLS} of {len(labels):,} pictures" if len(labels) > CELLS else ""
+    images = allconvnet.load_images(paths, size=(SIDE, SIDE), fit=fit)
+    return allconvnet.to_picture(images, caption=caption, labels=list(map("\n".join, texts)), columns=4, cell=SIDE)
+
+
+def write_csv(path: Path, labels: dict[Path, Labels], top: int) -> None:
+    """A row for each picture: file, label, score, label_2, score_2, ..."""
+    ends = ["", *(f"_{rank}" for rank in range(2, top + 1))]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", *(f"{field}{end}" for end in ends for field in ("label", "score"))])
+        for picture, pairs in labels.items():
+            table.writerow([picture, *(value for label, score in pairs for value in (label, f"{score:.4f}"))])
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line, checked before anything is loaded."""
     parser = argparse.ArgumentParser(description="Classify pictures with an all convolutional net.")
-    pictures = Path(__file__).with_name("pictures")
+    pictures = Path(sys.argv[0]).with_name("pictures")
     parser.add_argument("paths", nargs="*", type=Path, default=[pictures], help="pictures, or folders of pictures")
     parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
     parser.add_argument("--weights", default="cifar10", help="a published tag or your file (default: %(default)s)")
     parser.add_argument("--top", type=int, default=3, help="number of labels per picture (default: %(default)s)")
     parser.add_argument("--fit", default="crop", choices=["crop", "resize"], help="how a picture becomes square")
+    parser.add_argument("--csv", type=Path, help="a file for the labels and scores, one row per picture")
     parser.add_argument("--output", type=Path, default=Path("contact_sheet.png"), help="default: %(default)s")
+    parser.add_argument("--no-sheet", action="store_true", help="do not write a contact sheet")
     arguments = parser.parse_args()
     if not cv2.haveImageWriter(str(arguments.output)):
         parser.error(f"--output {arguments.output} has no ending that OpenCV writes, as .png and .jpg")
+    for path in (arguments.csv, None if arguments.no_sheet else arguments.output):
+        if path and not path.parent.is_dir():
+            parser.error(f"there is no folder {path.parent} for {path.name}")
+    return arguments
+
+
+def main() -> None:
+    """Command line."""
+    arguments = parse_arguments()
     paths = find_pictures(arguments.paths)
     if not paths:
         sys.exit(f"No pictures ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, arguments.paths))}.")
-    model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
-    images = allconvnet.load_images(paths, size=model.input_shape[1:3], fit=arguments.fit)
-    scores = model.predict(images, verbose=0)
-    predictions = allconvnet.decode_predictions(scores, top=arguments.top, weights=arguments.weights)
+
+    labels, failed = {}, {}
     width = max(len(path.name) for path in paths)
-    for path, labels in zip(paths, predictions, strict=True):
-        print(f"{path.name:{width}}  " + "  ".join(f"{label} {100 * score:.1f} %" for label, score in labels))
-    if not cv2.imwrite(str(arguments.output), contact_sheet(paths, predictions)):
-        sys.exit(f"Could not write {arguments.output}.")
-    print(f"Contact sheet: {arguments.output}")
+    progress = tqdm(classify(paths, arguments), total=len(paths), unit=" pictures", leave=False, disable=None)
+    for path, result in progress:
+        if isinstance(result, Exception):
+            failed[path] = result
+            continue
+        labels[path] = result
+        line = "  ".join(f"{label} {100 * score:.1f} %" for label, score in result)
+        tqdm.write(f"{path.name:{width}}  {line}")
+    if arguments.csv:
+        write_csv(arguments.csv, labels, arguments.top)
+        print(f"Labels: {arguments.csv}")
+    if labels and not arguments.no_sheet:
+        sheet = contact_sheet(labels, arguments.fit)
+        if not cv2.imwrite(str(arguments.output), sheet[..., ::-1]):
+            sys.exit(f"Could not write {arguments.output}.")
+        print(f"Contact sheet: {arguments.output}")
+    if failed:
+        lines = (f"  {path}: {error}" for path, error in failed.items())
+        sys.exit("\n".join([f"{len(failed)} of {len(paths)} pictures could not be read:", *lines]))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Turns pictures into feature vectors and says which pictures are most alike.
+"""
+Extract features
+================
 
-python feature_extraction.py                  # the pictures beside this file
-python feature_extraction.py a.jpg b.jpg      # others
+Turns pictures into feature vectors and says which pictures are most alike::
+
+    python feature_extraction.py                  # the pictures beside this file
+    python feature_extraction.py a.jpg b.jpg      # others
 """
 
 import argparse
-import os
+import sys
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
@@ -18,12 +20,14 @@ import allconvnet
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Feature vectors of pictures, and their nearest neighbors.")
-    pictures = sorted(p for p in Path(__file__).with_name("pictures").iterdir() if p.suffix in (".jpg", ".png"))
+    pictures = sorted(Path(sys.argv[0]).with_name("pictures").glob("*.*g"))
     parser.add_argument("paths", nargs="*", type=Path, default=pictures, help="two pictures or more")
     parser.add_argument("--output", type=Path, help="an .npy file for the features, float32 [N, 768]")
     arguments = parser.parse_args()
     if len(arguments.paths) < 2:
         parser.error("two pictures or more are needed to compare them")
+
+    import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
 
     extractor = allconvnet.feature_extractor("all_cnn_c")
     features = extractor.predict(allconvnet.load_images(arguments.paths, fit="crop"), verbose=0)

@@ -1,18 +1,20 @@
-"""Trains a net on CIFAR-10 or CIFAR-100; interrupted or killed, the same command goes on where it was.
+"""
+Train on CIFAR
+==============
 
-python train_cifar10.py                                  # ALL-CNN-C, recipe "best"; downloads CIFAR-10 (170 MB)
-python train_cifar10.py --variant model_a --held-out 5000
-python train_cifar10.py --dataset cifar100
-python train_cifar10.py --recipe long --set muon_rate=0.04 --set sgd_rate=0.05 --set "phases=((25, 32),)"
+Trains a net on CIFAR-10 or CIFAR-100. If it is interrupted, the same command resumes it::
+
+    python train_cifar10.py                                  # ALL-CNN-C, recipe "best"; downloads CIFAR-10 (170 MB)
+    python train_cifar10.py --variant model_a --held-out 5000
+    python train_cifar10.py --dataset cifar100
+    python train_cifar10.py --recipe long --set muon_rate=0.04 --set sgd_rate=0.05 --set "phases=((25, 32),)"
 """
 
 import argparse
 import ast
 import dataclasses
-import os
+import sys
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import allconvnet
 
@@ -37,8 +39,14 @@ def main() -> None:
     if changes := dict(change.split("=", 1) for change in arguments.pop("set")):
         values = {field: ast.literal_eval(value) for field, value in changes.items()}
         arguments["recipe"] = dataclasses.replace(allconvnet.RECIPES[arguments["recipe"]], **values)
+
+    import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
+
     fit = {"cifar10": allconvnet.fit_cifar10, "cifar100": allconvnet.fit_cifar100}[arguments.pop("dataset")]
-    result = fit(**arguments)
+    try:
+        result = fit(**arguments)
+    except OSError as error:  # Such as: the data set is not there.
+        sys.exit(str(error))
     print(f"top-1 on {result.images:,} {result.split} images: {result.top1:.2f} %; weights: {result.weights}")
 
 

@@ -1,16 +1,21 @@
-"""Trains a net in several processes that share each batch, on JAX.
+"""
+Train in several processes
+==========================
 
-On one machine, this starts them all:
+Trains a net on CIFAR-10 in several processes that share each batch. It needs JAX (``pip install jax``).
 
-python train_distributed.py --processes 2
+On one machine, this starts them all::
 
-On several, start each by hand, with the address of the first and a folder that all see:
+    python train_distributed.py --processes 2
 
-python train_distributed.py --processes 2 --process 0 --address 10.0.0.1:1234 --output-dir /shared/run
-python train_distributed.py --processes 2 --process 1 --address 10.0.0.1:1234 --output-dir /shared/run
+On several, start each by hand, with the address of the first and a folder that all see::
+
+    python train_distributed.py --processes 2 --process 0 --address 10.0.0.1:1234 --output-dir /shared/run
+    python train_distributed.py --processes 2 --process 1 --address 10.0.0.1:1234 --output-dir /shared/run
 """
 
 import argparse
+import importlib.util
 import os
 import socket
 import subprocess
@@ -50,10 +55,12 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, help="default: <variant>-cifar10-<recipe>-seed0")
     arguments = vars(parser.parse_args())
     processes, process, address = (arguments.pop(name) for name in ("processes", "process", "address"))
+    if importlib.util.find_spec("jax") is None:
+        sys.exit("This example needs JAX: pip install jax")
     if process is None:
         sys.exit(start_all(processes))
 
-    import keras
+    from _quiet import keras
 
     import allconvnet
 

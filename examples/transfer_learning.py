@@ -1,9 +1,13 @@
-"""Teaches a pretrained net new classes, from few pictures.
+"""
+Fine-tune on new classes
+========================
 
-python transfer_learning.py my_pictures/     # my_pictures/<class name>/*.jpg
-python transfer_learning.py                  # 10 classes of CIFAR-100, 20 pictures each (downloads CIFAR-100, 169 MB)
+Teaches a pretrained net new classes, from few pictures::
 
-Two ways, both measured on pictures that neither has seen:
+    python transfer_learning.py my_pictures/   # my_pictures/<class name>/*.jpg
+    python transfer_learning.py                # 10 classes of CIFAR-100, 20 pictures each (downloads CIFAR-100, 169 MB)
+
+There are two ways, both measured on pictures that neither has seen:
 
 1. a linear probe: a linear classifier on the features of the net, in seconds;
 2. fine-tuning: a new head and the upper layers, on flipped and shifted pictures, in a minute or two.
@@ -12,14 +16,11 @@ Writes the fine-tuned weights to transfer.weights.h5, and which classes are take
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
 import numpy as np
+from _quiet import keras  # Keras without TensorFlow's start-up messages
 
 import allconvnet
 

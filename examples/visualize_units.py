@@ -1,23 +1,26 @@
-"""The paper's figures from published weights, on test images of their data set.
+"""
+See what a net sees
+===================
 
-units_<layer>.png: for channels of a layer, the patches that excite them most beside their guided backpropagations.
-class_maps.png: where in each image its strongest class is seen.
-methods.png: images beside their plain gradient, deconvnet and guided backpropagation.
+The paper's figures from published weights, on test images of their data set::
 
-python visualize_units.py                                   # all_cnn_c, layers relu3 and relu6
-python visualize_units.py --layers relu4 relu7 --channels 12
+    python visualize_units.py                                   # all_cnn_c, layers relu3 and relu6
+    python visualize_units.py --layers relu4 relu7 --channels 12
+
+It writes three kinds of pictures:
+
+* ``units_<layer>.png``: for channels of a layer, the patches that excite them most and their guided backpropagations;
+* ``class_maps.png``: where in each image its strongest class is seen;
+* ``methods.png``: images with their plain gradient, deconvnet and guided backpropagation.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import cv2
-import keras
 import numpy as np
+from _quiet import keras  # Keras without TensorFlow's start-up messages
 
 import allconvnet
 
@@ -54,23 +57,22 @@ def units_picture(model: keras.Model, layer: str, images: np.ndarray, channels: 
     chosen, units = strongest(model, layer, images, channels, count)
     field = allconvnet.receptive_field(model, layer)
     guided = allconvnet.guided_backprop(model, images[chosen], units, layer)
-    caption = f"{model.name}, {layer}, channels 0 to {channels - 1}: strongest patches, guided backpropagation"
-    seen = patches(images[chosen], units, field, 255)
-    explained = patches(guided, units, field, 0.0)
-    left = allconvnet.to_picture(seen, columns=count, cell=64)
-    right = allconvnet.to_picture(explained, columns=count, cell=64)
-    head = allconvnet.to_picture(seen[:1], caption=caption, cell=2 * left.shape[1] - 6)[:26]
-    return np.concatenate([head, np.concatenate([left, right], axis=1)])
+    halves = [
+        allconvnet.to_picture(patches(arrays, units, field, background), columns=count, cell=48, caption=caption)
+        for arrays, background, caption in (
+            (images[chosen], 255, f"{model.name}, {layer}: patches"),
+            (guided, 0.0, "guided backpropagation"),
+        )
+    ]
+    return np.concatenate(halves, axis=1)
 
 
 def methods_picture(model: keras.Model, layer: str | None, images: np.ndarray) -> np.ndarray:
     """An image a column; below it what each method makes of its strongest unit."""
-    rows = [
-        allconvnet.to_picture(images, cell=96, caption=f"{model.name}, {layer or 'logits'}, strongest unit of each")
-    ]
+    rows = [allconvnet.to_picture(images, caption=f"{model.name}, strongest unit of {layer or 'the logits'}")]
     for method in METHODS:
         gradients = allconvnet.guided_backprop(model, images, layer=layer, method=method)
-        rows.append(allconvnet.to_picture(gradients, cell=96, caption=method))
+        rows.append(allconvnet.to_picture(gradients, caption=method))
     return np.concatenate(rows)
 
 
@@ -79,10 +81,13 @@ def class_maps_picture(model: keras.Model, images: np.ndarray, classes: tuple[st
     maps = allconvnet.class_activation_map(model, images)
     best = maps.mean(axis=(1, 2)).argmax(axis=1)
     chosen = np.stack([one[..., label] for one, label in zip(maps, best, strict=True)])
-    names = ", ".join(classes[label] for label in best)
-    caption = f"{model.name}, class map: {names}"
-    pictures = [allconvnet.to_picture(images, cell=96, caption=caption)]
-    return np.concatenate([*pictures, allconvnet.to_picture(chosen, images=images, cell=96)])
+    names = [classes[label] for label in best]
+    return np.concatenate(
+        [
+            allconvnet.to_picture(images, columns=4, caption=f"{model.name}, images"),
+            allconvnet.to_picture(chosen, images=images, columns=4, caption="class maps", labels=names),
+        ]
+    )
 
 
 def main() -> None:
@@ -105,14 +110,20 @@ def main() -> None:
     there = [layer.name for layer in model.layers if "relu" in layer.name]
     if unknown := [layer for layer in arguments.layers if layer not in there]:
         parser.error(f"{arguments.variant} has no --layers {' '.join(unknown)}; it has {' '.join(there)}")
-    _, (images, _) = load(arguments.data)
+    try:
+        _, (images, _) = load(arguments.data)
+    except OSError as error:
+        if arguments.data:
+            sys.exit(str(error))
+        print(f"{error}\nWithout the data set: the ten pictures beside this file.")
+        images = allconvnet.load_images(sorted(Path(sys.argv[0]).with_name("pictures").glob("*.*g")), fit="crop")
     pictures = {
         f"units_{layer}.png": units_picture(model, layer, images, arguments.channels, arguments.count)
         for layer in arguments.layers
     }
     pictures["class_maps.png"] = class_maps_picture(model, images[:8], record.class_names)
     pictures["methods.png"] = np.concatenate(
-        [methods_picture(model, layer, images[:8]) for layer in (arguments.layers[-1], None)]
+        [methods_picture(model, layer, images[:4]) for layer in (arguments.layers[-1], None)]
     )
     for name, picture in pictures.items():
         if not cv2.imwrite(str(arguments.output / name), picture[..., ::-1]):

@@ -1,19 +1,30 @@
 """The example scripts, run as a user runs them."""
 
+import ast
+import csv
 import importlib.util
+import itertools
+import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from unittest import mock
 
 import cv2
+import keras
 import numpy as np
+import pytest
 
 import allconvnet
+from allconvnet._specs import SPECS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+DOCS = EXAMPLES.parent / "docs"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("[!_]*.py"))
 
 
 # Runs a script with a data set of 300 and 60 images, which counts as whole.
@@ -30,17 +41,97 @@ def run(script, folder, *arguments, options=()):
     command = [sys.executable, *options, str(EXAMPLES / script), *arguments]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
+    assert "absl::InitializeLog" not in result.stderr, "TensorFlow's start-up messages"
     return result.stdout.splitlines()
+
+
+def load(path):
+    """A script as a module, which finds the modules beside it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.object(sys, "path", [str(path.parent), *sys.path]):
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_examples_fit_a_gallery(script):
+    """A title and its line begin the docstring; a gallery defines no `__file__`."""
+    text = (EXAMPLES / script).read_text()
+    _, title, line, empty, *_ = ast.get_docstring(ast.parse(text), clean=False).split("\n")
+    assert line == "=" * len(title)
+    assert not empty
+    assert "__file__" not in text
+
+
+def test_classify_image(tmp_path):
+    """Two of four pictures cannot be read: they are listed at the end, the others are in the table."""
+    for name in ("cat.jpg", "ship.png"):
+        shutil.copy(EXAMPLES / "pictures" / name, tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    options = [".", "nowhere.jpg", "--csv", "labels.csv", "--no-sheet", "--top", "2"]
+    seen, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    command = [sys.executable, str(EXAMPLES / "classify_image.py"), *options]
+    result = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal, text=True)
+    os.close(terminal)
+    messages = os.read(seen, 1 << 16).decode()
+    os.close(seen)
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[0] == "cat.jpg      cat 99.2 %  automobile 0.2 %"
+    assert "0/4 [00:00<?, ? pictures/s]" in messages, "progress"
+    *_, head, bad, nowhere = messages.splitlines()
+    assert head.endswith("2 of 4 pictures could not be read:")
+    assert bad.startswith("  bad.png: OpenCV cannot read this as a picture.")
+    assert nowhere.startswith("  nowhere.jpg: There is no picture")
+    assert "absl" not in messages
+    rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
+    assert [(row["file"], row["label"]) for row in rows] == [("cat.jpg", "cat"), ("ship.png", "ship")]
+    assert float(rows[0]["score"]) > 0.9 > float(rows[0]["score_2"])
+    assert not (tmp_path / "contact_sheet.png").exists()
+
+
+def test_contact_sheet(tmp_path):
+    """No more cells than `CELLS`; texts are gray, since nobody knows whether a label is right."""
+    classify = load(EXAMPLES / "classify_image.py")
+    paths = [tmp_path / f"{number}.png" for number in range(classify.CELLS + 1)]
+    for path in paths:
+        cv2.imwrite(str(path), np.full((9, 9, 3), 255, np.uint8))
+    labels = {path: [("a_very_long_label", 0.5), ("cat", 0.3)] for path in paths}
+    few, many = (classify.contact_sheet(dict(itertools.islice(labels.items(), n)), "crop") for n in (4, len(paths)))
+    row = classify.SIDE + 3 * 20 + 8 + 3
+    assert few.shape == (row + 3, 4 * (classify.SIDE + 3) + 3, 3)
+    assert many.shape == (26 + row * classify.CELLS // 4 + 3, few.shape[1], 3)
+    assert few.min() < 100
+    assert np.ptp(few.astype(int), axis=2).max() == 0
 
 
 def test_mark_photograph(tmp_path):
     lines = run("mark_photograph.py", tmp_path, "--weights", "cifar100", "--at-least", "0")
     assert lines[1].split()[0] in allconvnet.CIFAR100_CLASSES
+    assert len(lines) == 2 + 3
     lines = run("mark_photograph.py", tmp_path)
     assert lines[0] == "96x64 pixels, 17x9 windows"
     assert lines[1].startswith("cat ")
     assert lines[-1] == "marked.png"
     assert cv2.imread(str(tmp_path / "marked.png")).shape == (320, 480, 3)
+
+
+def test_marks_do_not_overlap():
+    """From the strongest window on, as long as there is one beside all before it."""
+    mark = load(EXAMPLES / "mark_photograph.py")
+    scores = np.random.default_rng(0).uniform(0, 0.9, (30, 40, 10))
+    scores[7, 9, 3] = 0.99
+    found = mark.find(scores, "cifar10", top=99, at_least=0.0)
+    assert found[0] == (7, 9, "cat", 0.99)
+    boxes = np.zeros((30 * 4 + 32, 40 * 4 + 32), int)
+    for row, column, _, _ in found:
+        boxes[row * 4 : row * 4 + 32, column * 4 : column * 4 + 32] += 1
+    assert boxes.max() == 1
+    assert [score for *_, score in found] == sorted((score for *_, score in found), reverse=True)
+    assert len(found) > 6
+    assert len(mark.find(scores, "cifar10", top=3, at_least=0.0)) == 3
+    assert len(mark.find(scores, "cifar10", top=99, at_least=0.95)) == 1
 
 
 def test_train_and_evaluate(tmp_path, monkeypatch):
@@ -61,7 +152,11 @@ def test_train_and_evaluate(tmp_path, monkeypatch):
     arguments = ["model_a.cifar10_v1", "--data", str(folder)]
     lines = run("evaluate_cifar10.py", tmp_path, *arguments, options=["-c", SMALL])
     top1 = allconvnet.evaluate_top1(allconvnet.AllConvNet("model_a"), *allconvnet.load_cifar10(folder)[1])
-    assert lines[0] == f"model_a.cifar10_v1: top-1 {top1:.2f} % on 60 images; published 90.89 %"
+    assert re.fullmatch(r"Weights to measure: 1; about [\d,]+ seconds\.", lines[0])
+    assert lines[1] == f"model_a.cifar10_v1: top-1 {top1:.2f} % on 60 images; published 90.89 %"
+    lines = run("evaluate_cifar10.py", tmp_path, "--data", str(folder), options=["-c", SMALL])
+    default = allconvnet.weights_info("all_cnn_c.cifar10")
+    assert [line.partition(":")[0] for line in lines[1:]] == [default.name]
 
 
 def test_recipe_with_changed_fields(tmp_path):
@@ -71,18 +166,69 @@ def test_recipe_with_changed_fields(tmp_path):
 
 
 def test_curves(tmp_path):
-    """In a copy of a run's folder: a picture with three sizes of images, two of them after a line."""
-    curves = load(EXAMPLES.parent / "docs/curves.py")
-    shutil.copytree(EXAMPLES.parent / "docs/runs/fast.seed0", tmp_path / "run")
+    """In a copy of a run's folder: three sizes of images, two of them after a line, and the accuracy measured."""
+    curves = load(DOCS / "curves.py")
+    shutil.copytree(DOCS / "runs/fast.seed0", tmp_path / "run")
     with mock.patch.object(curves.plt, "close"):
         path = curves.draw(tmp_path / "run")
     figure = curves.plt.gcf()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["16x16", "24x24", "32x32"]
+    assert [text.get_text().strip() for text in figure.axes[0].texts] == ["16x16", "24x24", "32x32"]
     assert [line.get_xdata()[0] for line in figure.axes[0].lines[1:]] == [3.5, 5.5]
-    assert "top-1 90.96 % on 10,000 test images" in figure.get_suptitle()
+    _, measured, *_ = figure.axes[1].lines
+    assert (*measured.get_xdata(), *measured.get_ydata()) == (6, 0.9096)
+    assert measured.get_label() == "10,000 test images: 90.96 %"
     assert all(tick == int(tick) for tick in figure.axes[1].get_xticks())
+    for tick in (*figure.axes[0].get_yticks(), *figure.axes[1].get_yticks()):
+        assert tick * 10 == pytest.approx(round(tick * 10))
     curves.plt.close()
-    assert cv2.imread(str(path)).shape == (400, 560, 3)
+    assert cv2.imread(str(path)).shape == (704, 800, 3)
+
+
+def test_comparison():
+    """A row for each of the twelve nets, none on another."""
+    comparison = load(DOCS / "comparison.py")
+    with mock.patch.object(comparison, "save") as save:
+        comparison.main()
+    (figure, _), _ = save.call_args
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == comparison.VARIANTS
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axis.get_yticklabels()]
+    assert all(low.y1 < high.y0 for high, low in itertools.pairwise(boxes))
+    assert min(box.x0 for box in boxes) >= 0
+    comparison.plt.close(figure)
+
+
+@pytest.mark.parametrize("variant", ["model_b", "strided_cnn_a", "all_cnn_c", "all_cnn_b_imagenet", "all_conv_keras"])
+def test_blocks_of_a_diagram(variant):
+    """They are the feature maps of the net as it is built."""
+    blocks = load(DOCS / "diagrams.py").blocks(SPECS[variant])
+    layers = allconvnet.AllConvNet(variant, weights=None, classifier_activation=None).layers
+    maps = [layer for layer in layers if isinstance(layer, keras.layers.Conv2D | keras.layers.MaxPooling2D)]
+    shapes = [(SPECS[variant].side, 3), *((layer.output.shape[1], layer.output.shape[3]) for layer in maps)]
+    assert [block[2:] for block in blocks[:-1]] == shapes
+    assert blocks[-1] == ("class", "average", 1, SPECS[variant].classes)
+    for (kind, text, *_), layer in zip(blocks[1:], maps, strict=False):
+        assert (kind in ("strided", "pool")) == (layer.strides[0] > 1) == ("stride" in text)
+        assert (kind == "pool") == isinstance(layer, keras.layers.MaxPooling2D) == ("max pool" in text)
+        assert "{0}x{0}".format(getattr(layer, "kernel_size", None) or layer.pool_size)[1] in text
+
+
+def test_diagrams():
+    """One for each net, small; none of the sizes of maps is written on another."""
+    diagrams = load(DOCS / "diagrams.py")
+    assert {path.stem for path in diagrams.FOLDER.glob("*.png")} == set(SPECS)
+    assert max(path.stat().st_size for path in diagrams.FOLDER.glob("*.png")) < 30_000
+    for variant in SPECS:
+        with mock.patch.object(diagrams, "save") as save:
+            diagrams.draw(variant)
+        (figure, _), _ = save.call_args
+        figure.canvas.draw()
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), variant
+        assert max(box.x1 for box in boxes) <= 500, variant
+        assert min(*(box.x0 for box in boxes), *(box.y0 for box in boxes)) >= 0, variant
+        diagrams.plt.close(figure)
 
 
 def test_transfer_learning(tmp_path):
@@ -135,11 +281,21 @@ def test_tasks_of_the_transfer_benchmark():
     assert sorted(seen) == list(range(100))
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.mark.parametrize(
+    ("script", "package", "message"),
+    [
+        ("transfer_learning.py", "sklearn", "this example needs scikit-learn and matplotlib: pip install scikit-learn"),
+        ("transfer_learning.py", "matplotlib", "this example needs scikit-learn and matplotlib: pip install"),
+        ("train_distributed.py", "jax", "This example needs JAX: pip install jax"),
+    ],
+)
+def test_missing_package_is_one_line(tmp_path, script, package, message):
+    code = f"import sys, runpy; sys.modules[{package!r}] = None; sys.path.insert(0, {str(EXAMPLES)!r})"
+    code += f"; runpy.run_path({str(EXAMPLES / script)!r}, run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_errors_of_arguments(tmp_path):
@@ -157,12 +313,17 @@ def test_errors_of_arguments(tmp_path):
             "nowhere must hold a folder of pictures for each of two classes or more; found []",
         ),
         ("classify_image.py", ["--output", "sheet"], "--output sheet has no ending that OpenCV writes, as .png"),
+        ("classify_image.py", ["--csv", "nowhere/labels.csv"], "there is no folder nowhere for labels.csv"),
+        ("evaluate_cifar10.py", ["--all", "model_a.cifar10_v1"], "either --all or names of weights"),
+        ("evaluate_cifar10.py", ["model_x"], "Unknown weights. Received: weights='model_x'."),
+        ("evaluate_cifar10.py", ["--data", "nowhere"], "nowhere"),
         ("mark_photograph.py", ["--output", "marked.txt"], "--output marked.txt has no ending that OpenCV writes"),
     ]:
         command = [sys.executable, str(EXAMPLES / script), *arguments]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert result.returncode
         assert match in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_feature_extraction(tmp_path):
@@ -172,13 +333,24 @@ def test_feature_extraction(tmp_path):
     assert np.load(tmp_path / "features.npy").shape == (10, 768)
 
 
+def test_visualize_units_without_cifar10(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALLCONVNET_CIFAR10", "")
+    monkeypatch.setenv("ALLCONVNET_CIFAR10_URL", "http://127.0.0.1:9/none")
+    monkeypatch.setenv("ALLCONVNET_CACHE_DIR", str(tmp_path))
+    lines = run("visualize_units.py", tmp_path, "--layers", "relu3", "--channels", "3", "--count", "2")
+    assert lines[-4:] == [
+        "Without the data set: the ten pictures beside this file.",
+        "units_relu3.png",
+        "class_maps.png",
+        "methods.png",
+    ]
+
+
 def test_visualize_units(tmp_path, cifar10):
     lines = run("visualize_units.py", tmp_path, "--layers", "relu3", "--channels", "3", "--count", "2")
     assert lines == ["units_relu3.png", "class_maps.png", "methods.png"]
-    assert cv2.imread(str(tmp_path / "methods.png")).shape[1] == 8 * 99 + 3
+    assert cv2.imread(str(tmp_path / "methods.png")).shape[1] == 4 * 131 + 3
     # The leftmost patch of a row is the 7x7 window of the test image where that channel is strongest.
-    import keras
-
     net = allconvnet.AllConvNet("all_cnn_c")
     maps = keras.Model(net.inputs, net.get_layer("relu3").output)
     images = cifar10[1][0]
@@ -192,7 +364,7 @@ def test_visualize_units(tmp_path, cifar10):
         if min(y, x) < 0 or max(y, x) + 7 > 32:
             continue  # It hangs over the border.
         inside += 1
-        top = 26 + 3 + 67 * channel
-        patch = cv2.resize(images[image, y : y + 7, x : x + 7], (64, 64), interpolation=cv2.INTER_NEAREST)
-        assert np.array_equal(picture[top : top + 64, 3 : 3 + 64], patch)
+        top = 26 + 3 + 51 * channel
+        patch = cv2.resize(images[image, y : y + 7, x : x + 7], (48, 48), interpolation=cv2.INTER_NEAREST)
+        assert np.array_equal(picture[top : top + 48, 3 : 3 + 48], patch)
     assert inside

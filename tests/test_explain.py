@@ -457,58 +457,6 @@ def test_receptive_field_errors(net):
         receptive_field(AllConvNet(weights=None, input_shape=(33, 64, 3)), "conv3")
 
 
-def test_picture_of_gradients():
-    arrays = np.zeros((3, 4, 4, 3), "float32")
-    arrays[1, 0, 0], arrays[1, 3, 3] = 2, -1
-    picture = to_picture(arrays, columns=2, cell=8)
-    assert (picture.shape, picture.dtype) == ((25, 25, 3), "uint8")
-    assert picture[3, 3].tolist() == [128] * 3
-    # Symmetric about zero: 2 is white, -1 half way to black.
-    assert picture[3, 14].tolist() == [255] * 3
-    assert picture[10, 21].tolist() == [64] * 3
-    assert picture[20, 20].tolist() == [255] * 3, "no fourth cell"
-
-
-def test_picture_of_maps():
-    maps = np.array([[[1.0, -1.0], [0.0, 0.5]]], "float32")
-    red, blue = to_picture(maps, cell=8)[3, 3], to_picture(maps, cell=8)[3, 10]
-    assert red[0] > red[2]
-    assert blue[2] > blue[0]
-    assert to_picture(maps, cell=8)[10, 3].tolist() == [255] * 3
-    images = np.full((1, 8, 8, 3), 90, "uint8")
-    laid = to_picture(maps, images=images, cell=8)
-    assert laid[3, 3, 0] > 90
-    assert laid[3, 10].tolist() == [90] * 3, "only what is positive is laid on the image"
-
-
-def test_picture_of_images_and_caption():
-    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), "uint8")
-    plain = to_picture(images, cell=16)
-    assert np.array_equal(plain[3:19, 3:19], images[0])
-    captioned = to_picture(images, cell=16, caption="net, layer, target")
-    assert np.array_equal(captioned[26:], plain)
-    assert captioned[:26].min() < 100
-
-
-@pytest.mark.parametrize("option", ["columns", "cell"])
-def test_picture_of_no_size(option):
-    with pytest.raises(ValueError, match=rf"Invalid {option}. Received: {option}=0. Allowed: a whole"):
-        to_picture(np.zeros((2, 4, 4, 3)), **{option: 0})
-
-
-@pytest.mark.parametrize(
-    "arrays", [np.zeros(()), np.zeros((2, 4, 4, 2)), np.zeros((0, 4, 4, 3)), np.zeros((4, 4), "uint8")]
-)
-def test_no_picture(arrays):
-    with pytest.raises(ValueError, match=r"make no picture\. Received: .*Allowed: uint8 or float"):
-        to_picture(arrays)
-
-
-def test_maps_and_images_that_differ():
-    with pytest.raises(ValueError, match=r"images must be uint8 .* float64 \(2, 4, 4\) with images uint8"):
-        to_picture(np.zeros((2, 4, 4)), images=np.zeros((1, 8, 8, 3), "uint8"))
-
-
 def test_stored_picture(pictures):
     """The picture that a person has looked at; made again from the published weights."""
     net = AllConvNet("all_cnn_c", weights="cifar10_v4")
@@ -523,8 +471,9 @@ def test_stored_picture(pictures):
     stored = cv2.imread(str(path))
     assert stored is not None, path
     assert stored.shape == picture.shape
-    below_captions = np.arange(len(picture)) % len(rows[0]) >= 26  # OpenCV 4 writes in another font than OpenCV 5.
-    assert np.abs(stored[..., ::-1].astype(int) - picture)[below_captions].mean() < 0.5
+    # Without captions and the numbers of the color bar: OpenCV 4 writes in another font than OpenCV 5.
+    for part in (slice(26, len(rows[0])), slice(len(rows[0]) + 26, -20)):
+        assert np.abs(stored[part, :, ::-1].astype(int) - picture[part]).mean() < 0.5
 
 
 def test_explain_is_an_attribute():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -10,25 +12,34 @@ from allconvnet._errors import check_number
 
 __all__ = ["to_picture"]
 
+_GAP, _LINE, _BAR = 3, 20, 12  # Between cells; height of a line of text and of the color bar. In pixels.
+_BLACK, _GRAY = (30, 30, 30), (110, 110, 110)
+_NEGATIVE, _POSITIVE = np.array([30.0, 60.0, 200.0]), np.array([200.0, 30.0, 30.0])
+# Perceptually uniform: equal steps of a map look equal. From dark blue, the lowest value, to yellow, the highest.
+_PLASMA = cv2.applyColorMap(np.arange(256, dtype="uint8"), cv2.COLORMAP_PLASMA).reshape(256, 3)[:, ::-1]
+
 
 def to_picture(
     arrays: np.ndarray,
     *,
     images: np.ndarray | None = None,
     caption: str = "",
+    labels: Sequence[str] | None = None,
     columns: int | None = None,
     cell: int = 128,
 ) -> np.ndarray:
-    """Arrays as one picture: a grid with a caption.
+    """Arrays as one picture: a grid with a caption, labels and, for maps, a color bar.
 
-    Gradients are shown around gray, maps from blue (negative) to red (positive). Both have a scale symmetric about
-    zero that ends at the largest magnitude of each array.
+    Gradients are shown around gray, on a scale symmetric about zero that ends at the largest magnitude of each array.
+    All maps share one scale, which the color bar shows: from blue (negative) through white to red (positive). With
+    `images` it begins at zero, from blue to yellow, and the images are laid below it in gray.
 
     Args:
         arrays: uint8 `[N, height, width, 3]` images, shown as they are; float `[N, height, width, 3]` gradients; or
             float `[N, rows, columns]` maps.
         images: uint8 `[N, height, width, 3]`, on which the positive part of maps is laid.
         caption: text above the grid, such as net, layer and target.
+        labels: text below each cell, `N` strings of one or several lines; a line that is too long is cut.
         columns: cells in a row; None means all up to 8.
         cell: side of a cell in pixels.
 
@@ -36,7 +47,7 @@ def to_picture(
         uint8 `[height, width, 3]`, RGB; `cv2.imwrite(path, picture[..., ::-1])` writes it.
 
     Raises:
-        ValueError: the arrays are none of these, or the images do not fit them.
+        ValueError: the arrays are none of these, or the images or labels do not fit them.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -46,6 +57,28 @@ def to_picture(
     arrays, columns = numbers("arrays", arrays), 8 if columns is None else columns
     check_number("columns", columns, 1, whole=True)
     check_number("cell", cell, 1, whole=True)
+    _check_arrays(arrays, images, labels)
+    columns = min(len(arrays), columns)
+    texts = [label.split("\n") for label in labels or [""] * len(arrays)]
+    below = _LINE * max(map(len, texts)) + 8 if labels else 0
+    head, foot = 26 if caption else 0, _BAR + _LINE + _GAP if arrays.ndim == 3 else 0
+    high, wide = cell + below + _GAP, cell + _GAP
+    canvas = np.full((head + -(-len(arrays) // columns) * high + _GAP + foot, columns * wide + _GAP, 3), 255, np.uint8)
+    _write(canvas, caption, _GAP + 2, 18, canvas.shape[1])
+    limit = max(0.0, float((np.abs(arrays) if images is None else arrays).max())) if foot else 0.0
+    for number, array in enumerate(arrays):
+        top, left = head + _GAP + number // columns * high, _GAP + number % columns * wide
+        picture = _colored(array, None if images is None else images[number], limit, cell)
+        canvas[top : top + cell, left : left + cell] = _resized(picture, cell)
+        for line, text in enumerate(texts[number]):
+            color = _GRAY if line else _BLACK
+            _write(canvas, text, left + 1, top + cell + 16 + _LINE * line, cell - 1, color)
+    if foot:
+        _write_color_bar(canvas[-foot:], 0.0 if images is not None else -limit, limit)
+    return canvas
+
+
+def _check_arrays(arrays: np.ndarray, images: np.ndarray | None, labels: Sequence[str] | None) -> None:
     received = f"{arrays.dtype} {arrays.shape}"
     colors = arrays.ndim == 4 and arrays.shape[3] == 3 and (arrays.dtype == np.uint8 or arrays.dtype.kind == "f")
     if not arrays.size or not (colors or (arrays.ndim == 3 and arrays.dtype.kind == "f")):
@@ -56,31 +89,57 @@ def to_picture(
     if images is not None and (colors or len(images) != len(arrays) or np.asarray(images).dtype != np.uint8):
         received += f" with images {np.asarray(images).dtype} {np.shape(images)}"
         raise ValueError(f"images must be uint8 [N, height, width, 3] for float maps. Received: {received}.")
-    columns = min(len(arrays), columns)
-    gap, head = 3, 26 if caption else 0
-    rows = -(-len(arrays) // columns)
-    canvas = np.full((head + rows * (cell + gap) + gap, columns * (cell + gap) + gap, 3), 255, np.uint8)
-    if caption:
-        cv2.putText(canvas, caption, (gap + 2, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
-    for number, array in enumerate(arrays):
-        top = head + gap + (number // columns) * (cell + gap)
-        left = gap + (number % columns) * (cell + gap)
-        picture = _colored(array, None if images is None else images[number])
-        way = cv2.INTER_AREA if max(picture.shape[:2]) > cell else cv2.INTER_NEAREST
-        canvas[top : top + cell, left : left + cell] = cv2.resize(picture, (cell, cell), interpolation=way)
-    return canvas
+    if labels is not None and (isinstance(labels, str) or len(labels) != len(arrays)):
+        raise ValueError(f"There must be one label for each of {len(arrays)} arrays. Received: labels={labels!r}.")
 
 
-def _colored(array: np.ndarray, image: np.ndarray | None) -> np.ndarray:
+def _write(canvas: np.ndarray, text: str, left: int, base: int, room: int, color: tuple[int, ...] = _BLACK) -> None:
+    """Text on a base line; its end becomes dots where there is no room for it."""
+    shown = text
+    while shown and _width(shown) > room:
+        text = text[:-1]
+        shown = f"{text}..." if text else ""
+    cv2.putText(canvas, shown, (left, base), cv2.FONT_HERSHEY_SIMPLEX, 0.48, color, 1, cv2.LINE_AA)
+
+
+def _width(text: str) -> int:
+    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.48, 1)[0][0]
+
+
+def _write_color_bar(canvas: np.ndarray, low: float, high: float) -> None:
+    """The colors from `low` to `high`, with both numbers below their ends."""
+    width = canvas.shape[1] - 2 * _GAP
+    scale = np.linspace(low / max(high, 1e-12), 1, width)
+    canvas[:_BAR, _GAP:-_GAP] = _diverging(scale) if low else _over_gray(scale, np.full(width, 127.5))
+    least, greatest = f"{low:.3g}", f"{high:.3g}"
+    if _width(least + greatest) < width:
+        _write(canvas, least, _GAP, _BAR + 16, width)
+        _write(canvas, greatest, _GAP + width - _width(greatest), _BAR + 16, width)
+
+
+def _colored(array: np.ndarray, image: np.ndarray | None, limit: float, cell: int) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
-    scaled = array / max(float(np.abs(array).max()), 1e-12)
     if array.ndim == 3:
-        return np.round(127.5 + 127.5 * scaled).astype("uint8")
-    red, blue = np.array([200.0, 30.0, 30.0]), np.array([30.0, 60.0, 200.0])
+        return np.round(127.5 + 127.5 * array / max(float(np.abs(array).max()), 1e-12)).astype("uint8")
+    scaled = array / max(limit, 1e-12)
     if image is None:
-        scaled = scaled[..., None]
-        return np.round(255 + np.abs(scaled) * (np.where(scaled > 0, red, blue) - 255)).astype("uint8")
-    scaled = cv2.resize(scaled.astype("float32"), image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    weight = 0.7 * np.clip(scaled, 0, 1)[..., None]
-    return np.round((1 - weight) * image + weight * red).astype("uint8")
+        return np.round(_diverging(scaled)).astype("uint8")
+    scaled = np.clip(cv2.resize(scaled.astype("float32"), (cell, cell), interpolation=cv2.INTER_CUBIC), 0, 1)
+    return np.round(_over_gray(scaled, cv2.cvtColor(_resized(image, cell), cv2.COLOR_RGB2GRAY))).astype("uint8")
+
+
+def _over_gray(scaled: np.ndarray, gray: np.ndarray) -> np.ndarray:
+    """Colors for 0 to 1 over a gray image, whose own colors would be mistaken for those of the map."""
+    return 0.6 * _PLASMA[np.round(255 * scaled).astype(int)] + 0.4 * gray[..., None]
+
+
+def _diverging(scaled: np.ndarray) -> np.ndarray:
+    """Blue, white and red for -1, 0 and 1."""
+    scaled = scaled[..., None]
+    return 255 + np.abs(scaled) * (np.where(scaled > 0, _POSITIVE, _NEGATIVE) - 255)
+
+
+def _resized(picture: np.ndarray, cell: int) -> np.ndarray:
+    way = cv2.INTER_AREA if max(picture.shape[:2]) > cell else cv2.INTER_NEAREST
+    return cv2.resize(picture, (cell, cell), interpolation=way)
