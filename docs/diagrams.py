@@ -41,7 +41,7 @@ def widths(spec: Spec) -> list[tuple[float, float]]:
     """For each block its own width and that of its column, which has room for a line of text."""
     channels = [block[3] for block in blocks(spec)]
     own = [0.15 + 1.1 * channel / max(channels) for channel in channels]
-    return [(width, max(width, 0.75) + 0.12) for width in own]
+    return [(width, max(width, 0.85) + 0.12) for width in own]
 
 
 def draw(variant: str) -> Path:
@@ -57,8 +57,7 @@ def draw(variant: str) -> Path:
         axis.add_patch(Rectangle((middle - width / 2, -height / 2), width, height, color=COLORS[kind]))
         axis.text(middle, -0.56, text, rotation=90, ha="center", va="top", fontsize=8)
         if side <= 0.75 * shown:  # Not where a convolution without padding takes a pixel off.
-            place, align = (middle, "center") if left else (middle - width / 2, "left")
-            axis.text(place, height / 2 + 0.03, f"{side}x{side}", ha=align, va="bottom", fontsize=8)
+            axis.text(middle - width / 2, height / 2 + 0.03, f"{side}x{side}", ha="left", va="bottom", fontsize=7.5)
             shown = side
         left += column
     alike = [other for other in SPECS.values() if other.side == spec.side]
