@@ -395,8 +395,8 @@ def test_ancestor_divides_by_255(tmp_path, toy_cifar10):
     arguments = {"data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
     result = fit_cifar10("all_conv_keras", recipe="ancestor", **arguments)
     layer = result.model.get_layer("normalization")
-    assert np.allclose(keras.ops.convert_to_numpy(layer.mean), 0)
-    assert np.allclose(keras.ops.convert_to_numpy(layer.variance), 255**2)
+    assert np.allclose(layer.offset, 0)
+    assert np.allclose(layer.scale, 1 / 255)
 
 
 def test_cifar100(tmp_path, toy_cifar10):
@@ -406,8 +406,9 @@ def test_cifar100(tmp_path, toy_cifar10):
     assert result.model.output_shape == (None, 100)
     again = AllConvNet(VARIANT, weights=result.weights)
     assert np.array_equal(again.predict(images, verbose=0), result.model.predict(images, verbose=0))
-    mean = keras.ops.convert_to_numpy(again.get_layer("normalization").mean)
-    np.testing.assert_allclose(mean.ravel(), NORMALIZATION["cifar100"][0], rtol=1e-6)
+    layer = again.get_layer("normalization")
+    mean = -np.array(layer.offset) / np.array(layer.scale)
+    np.testing.assert_allclose(mean, NORMALIZATION["cifar100"][0], rtol=1e-6)
     with pytest.raises(ValueError, match=r"A label is out of range. Received: 91 to 100. Allowed: 0 to 99"):
         fit_cifar100(VARIANT, recipe=TOY, data=(train, (images, labels + 91)), output_dir=tmp_path)
     with pytest.raises(ValueError, match=r"holds another run.*'dataset': \('cifar100', 'cifar10'\)"):
@@ -430,11 +431,25 @@ def test_precision_is_what_the_processor_has(flags, accelerator, names, policy, 
         return f"flags: {flags}"
 
     monkeypatch.setattr(_backend.Path, "read_text", read_text)
-    monkeypatch.setattr(_backend, "_on_accelerator", lambda: accelerator)
+    monkeypatch.setattr(_backend, "_accelerators", lambda: ["gpu:0"] if accelerator else [])
     assert _backend.native_precision() == policy
     machine = _backend.machine().split(", ")
     assert machine[1].endswith(" cores")
-    assert machine[2:] == names + ([*keras.distribution.list_devices()] if accelerator else [])
+    assert machine[2:] == names + (["gpu:0"] if accelerator else [])
+
+
+def test_accelerators_of_pytorch(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    assert _backend.machine().endswith(", cuda:0, cuda:1")
+
+
+def test_a_backend_that_only_predicts(monkeypatch, tmp_path, toy_cifar10):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(ValueError, match=r"Training and gradients need another backend. Received: 'openvino'."):
+        fit_cifar10(VARIANT, data=toy_cifar10, output_dir=tmp_path)
 
 
 def test_images_shifts_and_color_of_each_phase(tmp_path, toy_cifar10, monkeypatch):

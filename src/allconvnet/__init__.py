@@ -57,13 +57,23 @@ if TYPE_CHECKING:
     from allconvnet.whitening import *
 else:  # Type checkers must not see this: to them every name would exist.
 
+    def _module(name: str) -> object:
+        try:
+            return importlib.import_module(f"allconvnet.{name}")
+        except ModuleNotFoundError as error:
+            if error.name not in (backends := ("tensorflow", "jax", "torch")):
+                raise
+            allowed = f"KERAS_BACKEND={', '.join(backends)}, if that package is installed"
+            message = f"Keras' backend is not installed. Received: {error.name!r}. Allowed: {allowed}."
+        raise ImportError(message)
+
     def __getattr__(name: str) -> object:
         if name in _PUBLIC and not name.startswith("_"):
-            return importlib.import_module(f"allconvnet.{name}")
+            return _module(name)
         if name not in _MODULE_OF:
             module = sys.modules[__name__]
             raise AttributeError(f"module 'allconvnet' has no attribute {name!r}", name=name, obj=module)
-        value = getattr(importlib.import_module(f"allconvnet.{_MODULE_OF[name]}"), name)
+        value = getattr(_module(_MODULE_OF[name]), name)
         globals()[name] = value
         return value
 

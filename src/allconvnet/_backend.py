@@ -27,7 +27,20 @@ def vjp(function: Callable, inputs) -> tuple[object, Callable]:
             tape.watch(inputs)
             outputs = function(inputs)
         return outputs, lambda weights: tape.gradient(outputs, inputs, weights, unconnected_gradients="zero")
-    raise ValueError(f"Gradients need the backend 'tensorflow' or 'jax', not {backend!r}: set KERAS_BACKEND.")
+    check_gradients()
+    import torch
+
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = function(inputs)
+    return outputs, lambda weights: torch.autograd.grad(outputs, inputs, weights, materialize_grads=True)[0]
+
+
+def check_gradients() -> None:
+    """Raises on the backends of Keras that only predict."""
+    if (backend := keras.backend.backend()) not in ("tensorflow", "jax", "torch"):
+        allowed = "KERAS_BACKEND=tensorflow, jax or torch"
+        raise ValueError(f"Training and gradients need another backend. Received: {backend!r}. Allowed: {allowed}.")
 
 
 def fused_batch_norm(inputs, gamma, beta, epsilon: float) -> tuple:
@@ -105,24 +118,29 @@ def _pipeline(arrays):
 
 def jit_compile() -> bool | str:
     """Argument of `model.compile`: on a CPU XLA makes TensorFlow slower, and compiles anew for each image size."""
-    return False if keras.backend.backend() == "tensorflow" and not _on_accelerator() else "auto"
+    return False if keras.backend.backend() == "tensorflow" and not _accelerators() else "auto"
 
 
 def native_precision() -> str:
     """The dtype policy in which the accelerator, or else the processor, is fastest."""
-    return "mixed_bfloat16" if _on_accelerator() or _bfloat16_instructions() else "float32"
+    return "mixed_bfloat16" if _accelerators() or _bfloat16_instructions() else "float32"
 
 
 def machine() -> str:
     """Processor architecture, usable cores, instructions for bfloat16, accelerators."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    accelerators = keras.distribution.list_devices() if _on_accelerator() else []
-    return ", ".join([platform.machine(), f"{cores} cores", *_bfloat16_instructions(), *accelerators])
+    return ", ".join([platform.machine(), f"{cores} cores", *_bfloat16_instructions(), *_accelerators()])
 
 
-def _on_accelerator() -> bool:
+def _accelerators() -> list[str]:
+    """Names of the devices that are not processors, such as "gpu:0"."""
+    if keras.backend.backend() == "torch":  # Keras has no list for it.
+        import torch
+
+        kind = torch.accelerator.current_accelerator()
+        return [f"{kind}:{number}" for number in range(torch.accelerator.device_count())]
     # Not list_devices("gpu"): with JAX it raises where there is none.
-    return any(not device.lower().startswith("cpu") for device in keras.distribution.list_devices())
+    return [device for device in keras.distribution.list_devices() if not device.lower().startswith("cpu")]
 
 
 def _bfloat16_instructions() -> list[str]:

@@ -183,7 +183,8 @@ def save_weights(
         if found != wanted:
             raise ValueError(f"The model is not {variant!r} as AllConvNet builds it: step {number + 1} is {found}, "
                              f"not {wanted}.")  # fmt: skip
-    if "normalization" not in layers:
+    normalization = normalization_of(layers.get("normalization"))
+    if normalization is None:
         raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
     if isinstance(class_names, str) or len(names) != classes or classes > _MAX_CLASSES:
         received = repr(class_names) if isinstance(class_names, str) else f"{len(names)} names"
@@ -199,9 +200,20 @@ def save_weights(
             for index, values in enumerate(pair):
                 group.create_dataset(str(index), data=values)
         file.attrs["variant"] = variant
-        file.attrs["mean"] = np.asarray(layers["normalization"].input_mean, "float64").ravel()
-        file.attrs["std"] = np.sqrt(np.asarray(layers["normalization"].input_variance, "float64").ravel())
+        file.attrs["mean"], file.attrs["std"] = normalization
         file.attrs["class_names"] = names
+
+
+def normalization_of(layer: keras.Layer | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean and standard deviation by which a layer normalizes; None if it does not, or was adapted to data."""
+    kind = type(layer).__name__
+    if kind == "Rescaling" and layer.name == "normalization":
+        scale = np.asarray(layer.scale, "float64")
+        return -np.asarray(layer.offset, "float64") / scale, 1 / scale
+    if kind == "Normalization" and layer.input_mean is not None:  # As models of version 1.1 have it.
+        mean, variance = (np.ravel(part).astype("float64") for part in (layer.input_mean, layer.input_variance))
+        return mean, np.sqrt(variance)
+    return None
 
 
 # Beginnings of the names of optional layers, which do not affect the weights file.

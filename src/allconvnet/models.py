@@ -166,10 +166,11 @@ def build(spec: Spec, form: Form, name: str | None = None) -> keras.Model:
     if form.input_shape[-1] == 1:
         x = layers.Concatenate(name="gray_to_rgb", dtype="float32")([x, x, x])
     if form.normalization:
-        mean, std = form.normalization
-        # In float32 whatever the policy: bfloat16 has 8 bits of mantissa.
-        variance = [s * s for s in std]
-        x = layers.Normalization(mean=list(mean), variance=variance, name="normalization", dtype="float32")(x)
+        scale = [1 / std for std in form.normalization[1]]
+        offset = [-mean / std for mean, std in zip(*form.normalization, strict=True)]
+        # In float32 whatever the policy: bfloat16 has 8 bits of mantissa. Not a Normalization layer: an ONNX file
+        # exported from TensorFlow would ask for its constants as inputs.
+        x = layers.Rescaling(scale, offset, name="normalization", dtype="float32")(x)
     for row in spec.layers:
         if not isinstance(row, Dropout):
             x = _row(x, row, form, numbered)

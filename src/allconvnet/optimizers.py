@@ -118,7 +118,8 @@ class ConvMuon(keras.optimizers.Optimizer):
         for variable in variables:
             buffer = self.add_variable_from_reference(variable, name="momentum")
             # TensorFlow passes the value to `update_step` (or, distributed, the copies of it), others the variable.
-            for key in (variable, variable.value, *getattr(variable.value, "values", ())):
+            copies = getattr(variable.value, "values", ())
+            for key in (variable, variable.value, *(copies if isinstance(copies, tuple) else ())):
                 self._slots[id(key)] = buffer, self._orthogonalizes(variable)
 
     def _orthogonalizes(self, variable) -> bool:

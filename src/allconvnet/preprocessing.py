@@ -16,7 +16,7 @@ from allconvnet._arrays import numbers
 from allconvnet._decode import Source, check_pixels, is_pil, pixels, rgb, shown
 from allconvnet._errors import check_number, unknown
 from allconvnet._picture_headers import max_pixels
-from allconvnet._weight_files import open_file, own_file, read_attributes
+from allconvnet._weight_files import normalization_of, open_file, own_file, read_attributes
 
 __all__ = ["decode_predictions", "load_image", "load_images", "preprocess_input"]
 
@@ -142,8 +142,8 @@ def check_model_pixels(model, images: np.ndarray) -> None:
     ):
         raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
     for layer in getattr(model, "layers", ()):
-        # Layers that were adapted to data have no constants.
-        if type(layer).__name__ == "Normalization" and layer.input_mean is not None and np.max(layer.variance) > 100:
+        normalization = normalization_of(layer)
+        if normalization is not None and np.max(normalization[1]) > 10:
             check_pixels(images)
 
 

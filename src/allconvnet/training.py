@@ -179,6 +179,7 @@ def evaluate_top1(
 
 
 def _fit(call: Call) -> FitResult:
+    _backend.check_gradients()
     spec, recipe = get_spec(call.variant), checked_recipe(call)
     train, test = checked_data(call)
     run = new_run(call, recipe, train, test)
