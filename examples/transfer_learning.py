@@ -88,15 +88,14 @@ def linear_probe(train: Split, test: Split, extractor: keras.Model) -> float:
 
 
 def fine_tune(
-    train: Split, classes: int, epochs: int | None = None, *, pretrained: bool = True, verbose: int = 0
+    train: Split, classes: int, epochs: int | None = None, *, weights: str | None = "cifar10", verbose: int = 0
 ) -> keras.Model:
     """The net for the new classes: a fresh head and the layers from conv5 trained, those below as they are.
 
-    By default 25 epochs, or with few pictures as many as make 400 steps.
+    By default 25 epochs, or with few pictures as many as make 400 steps. With `weights=None`, all layers are trained.
     """
-    weights = "cifar10" if pretrained else None
     net = allconvnet.AllConvNet("all_cnn_c", weights=weights, classes=classes, fresh_head=True)
-    if pretrained:
+    if weights:
         for layer in net.layers[: net.layers.index(net.get_layer("conv5"))]:
             layer.trainable = False
     inputs = keras.Input((32, 32, 3))
