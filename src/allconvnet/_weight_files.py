@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import numpy as np
 from allconvnet._errors import listed
 from allconvnet._fetch import fetch_url, fetch_weights
 from allconvnet._files import replacing
+from allconvnet._hdf5 import Unfit, inside, is_plain, open_file, read_channels, read_floats, read_text
 from allconvnet._specs import NORMALIZATION, Conv, Dropout, Normalization, Spec, get_spec
 from allconvnet._weights import list_weights, weights_info
 
@@ -53,54 +55,39 @@ def read_weights(variant: str, weights: Source) -> WeightsFile:
     """The weights of `variant` in a published file (by tag or full name), a path or a URL."""
     spec, path = get_spec(variant), own_file(weights) or _published(variant, weights)
     with open_file(path) as file:
-        found = file.attrs.get("variant", variant)
-        if str(found) != variant:
-            raise ValueError(f"{str(path)!r} holds weights of {found!r}; use AllConvNet({found!r}, weights=...).")
-        try:
-            # Datasets that are not read yet: their shapes are compared first.
-            pairs = [*(_legacy(file) if "layer_names" in file.attrs or "model_weights" in file else _current(file))]
-            expected = kernel_shapes(spec, classes=pairs[-1][0].shape[-1] if pairs else spec.classes)
-            received = [kernel.shape for kernel, _ in pairs]
-            fits = received == expected and all(bias.shape == kernel.shape[-1:] for kernel, bias in pairs)
-            plain = all(_is_plain(data, file) for pair in pairs for data in pair)
-        except (AttributeError, IndexError, KeyError, TypeError, UnicodeError):
-            raise ValueError(f"{str(path)!r} is not laid out as Keras writes weights.") from None
-        if not fits:
-            raise ValueError(f"{str(path)!r} does not fit {variant!r}. Kernels: {received}. Expected: {expected}.")
-        if not plain or received[-1][-1] > _MAX_CLASSES:
-            raise ValueError(f"{str(path)!r} must store its own floating-point data, with at most {_MAX_CLASSES:,} "
-                             "classes.")  # fmt: skip
-        convolutions = [(kernel[()], bias[()]) for kernel, bias in pairs]
-        if not all(np.isfinite(array).all() for pair in convolutions for array in pair):
-            raise ValueError(f"{str(path)!r} holds weights that are infinite or not a number.")
+        found = read_text(file, "variant") or [variant]
+        if found != [variant]:
+            found = reprlib.repr(found[0])
+            raise Unfit(f"holds weights of {found}; use AllConvNet({found}, weights=...).")
+        pairs = _legacy(file) if "layer_names" in file.attrs or inside(file, "model_weights") else _current(file)
+        # Datasets that are not read yet: their shapes are compared first.
+        datasets = [*islice(pairs, len(kernel_shapes(spec, 1)) + 1)]
+        received = [kernel.shape for kernel, _ in datasets]
+        expected = kernel_shapes(spec, received[-1][-1] if received else spec.classes)
+        if received != expected or any(bias.shape != kernel.shape[-1:] for kernel, bias in datasets):
+            raise Unfit(f"does not fit {variant!r}. Kernels: {received}. Expected: {expected}.")
+        if received[-1][-1] > _MAX_CLASSES or not all(is_plain(data) for pair in datasets for data in pair):
+            raise Unfit(f"must store its own floating-point data, uncompressed, with at most {_MAX_CLASSES:,} classes.")
+        for data in (data for pair in datasets for data in pair):
+            read_floats(data)  # And forgotten: a file whose last value is bad has not taken memory for all others.
+        convolutions = [(read_floats(kernel), read_floats(bias)) for kernel, bias in datasets]
         mean, std = NORMALIZATION[spec.normalization]
-        if "mean" in file.attrs:
+        if "mean" in file.attrs or "std" in file.attrs:
             mean, std = (tuple(values.tolist()) for values in read_attributes(file, "mean", "std"))
+        if "class_names" in file.attrs:
+            (names,) = read_attributes(file, "class_names")
+            if len(names) != received[-1][-1]:
+                raise Unfit(f"has {len(names)} class names for {received[-1][-1]} classes.")
     return WeightsFile(convolutions, (mean, std))
-
-
-def open_file(path: Path) -> h5py.File:
-    """The HDF5 file, open for reading."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no weights file {str(path)!r}.")
-    try:
-        return h5py.File(path, "r")
-    except OSError:
-        raise ValueError(f"{str(path)!r} is not an HDF5 file, such as Keras and save_weights write.") from None
 
 
 def read_attributes(file: h5py.File, *names: str) -> list[np.ndarray]:
     """The attributes "class_names", "mean" or "std" that `save_weights` has written."""
     arrays = []
     for name in names:
-        array = np.asarray(file.attrs.get(name, ()))
-        if name == "class_names":
-            valid = array.size > 0
-        else:
-            valid = array.shape == (3,) and array.dtype.kind == "f" and np.isfinite(array).all()
-            valid = valid and (name != "std" or (array > 0).all())
-        if not valid:
-            raise ValueError(f"{file.filename!r} has no valid attribute {name!r}, as files of save_weights have.")
+        array = np.array(read_text(file, name)) if name == "class_names" else read_channels(file, name)
+        if not 0 < array.size <= _MAX_CLASSES or (name == "std" and not (array.astype("float32") > 0).all()):
+            raise Unfit(f"has no valid attribute {name!r}, as files of save_weights have.")
         arrays.append(array)
     return arrays
 
@@ -125,26 +112,22 @@ def kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
     return shapes
 
 
-def _is_plain(data: h5py.Dataset, file: h5py.File) -> bool:
-    """Whether the dataset holds floats and takes nothing from other files."""
-    inside = data.file.filename == file.filename and not data.external and not data.is_virtual
-    return inside and data.dtype.kind == "f"
-
-
 def _current(file: h5py.File) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
     """Keras 3: `layers/conv2d`, `layers/conv2d_1`, ..., each with `vars/0` and `vars/1`."""
     number = 0
-    while (key := f"layers/conv2d{f'_{number}' if number else ''}/vars") in file and list(file[key]) == ["0", "1"]:
-        yield file[f"{key}/0"], file[f"{key}/1"]
+    while (group := inside(file, f"layers/conv2d{f'_{number}' if number else ''}/vars")) and len(group) == 2:
+        yield inside(group, "0"), inside(group, "1")
         number += 1
 
 
 def _legacy(file: h5py.File) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
     """Keras 1 and 2: `layer_names` in order, in each layer `weight_names` in order; whole models one level deeper."""
-    root = file.get("model_weights", file)
-    for name in root.attrs["layer_names"]:
-        layer = root[name.decode() if isinstance(name, bytes) else name]
-        pair = [layer[weight] for weight in layer.attrs["weight_names"]]
+    root = inside(file, "model_weights") or file
+    if not (names := read_text(root, "layer_names")):
+        raise Unfit("is not laid out as Keras writes weights.")
+    for name in names:
+        layer = inside(root, name)
+        pair = [inside(layer, weight) for weight in read_text(layer, "weight_names")]
         if len(pair) == 2 and pair[0].ndim == 4:
             yield pair[0], pair[1]
 
