@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +17,15 @@ import numpy as np
 from keras import ops
 
 from allconvnet._backend import machine
+from allconvnet._errors import check_number
 from allconvnet._files import replacing
+from allconvnet._npz import read_npz
 from allconvnet.recipes import Recipe
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing keeps two runs out of one folder.
+    fcntl = None  # type: ignore[assignment]
 
 LOWER_RATES = "Lower the recipe's muon_rate and sgd_rate, and train in another output_dir."
 _DEFAULTS = json.loads(json.dumps(asdict(Recipe(source="", phases=((1, 32),)))))
@@ -57,6 +67,40 @@ class Run:
         """File of the checkpoint."""
         return self.folder / "checkpoint.npz"
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other runs out of the folder, and shows before the first epoch whether it can be written.
+
+        Of a killed run it removes what it had not finished to write; the system has released its lock.
+        """
+        files = [self.weights, self.checkpoint, *(self.folder / name for name in ("log.csv", "result.json", "zca.npz"))]
+        if not self.writes:
+            yield
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("ab")
+        except OSError:
+            if not all(path.exists() for path in files[:4]):
+                raise
+            yield  # A finished run is only read.
+            return
+        with lock:
+            try:
+                if fcntl:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.stat(lock.name)  # The other run may just have ended, and removed the file.
+            except (BlockingIOError, FileNotFoundError):
+                raise ValueError(f"Another run is training in {str(self.folder)!r}; pass another output_dir, or wait "
+                                 "until it ends.") from None  # fmt: skip
+            try:
+                for path in files:
+                    for leftover in self.folder.glob(f".{path.name}.*.tmp"):
+                        leftover.unlink(missing_ok=True)
+                yield
+            finally:
+                os.unlink(lock.name)
+
     def save(self, variables: Sequence, history: list[dict]) -> None:
         """Writes the log first, so that every epoch in the checkpoint is also in the log."""
         values = [ops.convert_to_numpy(variable) for variable in variables]
@@ -79,23 +123,50 @@ class Run:
             if self.writes:
                 self.weights.unlink(missing_ok=True)  # Another run's: they must not be taken for this one's.
             return []
-        with np.load(self.checkpoint) as saved:
+        limit = 2 * sum(ops.convert_to_numpy(variable).nbytes for variable in variables) + (1 << 20)
+        if self.checkpoint.stat().st_size > limit:
+            raise ValueError(f"{str(self.checkpoint)!r} is damaged: it is larger than {limit:,} bytes.")
+        saved = read_npz(self.checkpoint)
+        try:
             state = json.loads(str(saved["state"]))
             different = _different(state["run"], self.identity)
-            if different:
-                raise ValueError(f"{str(self.folder)!r} holds another run; pass another output_dir, or the values of "
-                                 f"that run. Values there and received: {different}.")  # fmt: skip
-            for number, variable in enumerate(variables):
-                variable.assign(saved[f"variable_{number}"])
-        return state["history"]
+            arrays = [saved[f"variable_{number}"] for number in range(len(saved) - 1)]
+            history = _checked_history(state["history"], self.recipe.epochs)
+        except _DAMAGE as error:
+            raise ValueError(f"{str(self.checkpoint)!r} is damaged: {error!r}.") from None
+        if different:
+            raise ValueError(f"{str(self.folder)!r} holds another run; pass another output_dir, or the values of "
+                             f"that run. Values there and received: {different}.")  # fmt: skip
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables] or not all(
+            array.dtype.kind in "uif" and np.isfinite(array).all() for array in arrays
+        ):
+            raise ValueError(f"{str(self.checkpoint)!r} is damaged: it does not hold the variables of the run.")
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        return history
 
     def result(self, split: str, images: int) -> dict | None:
         """The result in the folder, if it is this run's."""
         path, wanted = self.folder / "result.json", {"split": split, "test_images": images, **self.identity}
         if not path.exists():
             return None
-        result = json.loads(path.read_text())
-        return None if _different(result, wanted) else result
+        try:
+            with path.open("rb") as file:
+                result = json.loads(file.read(1 << 20))
+            different = _different(result, wanted)
+            check_number("top1", result["top1"], 0, 100)
+        except _DAMAGE as error:
+            raise ValueError(f"{str(path)!r} is damaged: {error!r}. Delete it, and it is measured again.") from None
+        if different or "weights_sha256" not in result:
+            return None
+        if result["weights_sha256"] != self._weights_sha256():
+            raise ValueError(f"{str(self.weights)!r} is not the file that {path.name!r} was measured on. Delete it: "
+                             "it is written again from the checkpoint.")  # fmt: skip
+        return result
+
+    def _weights_sha256(self) -> str:
+        with self.weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def write_result(self, split: str, images: int, top1: float, params: int) -> dict:
         """Writes what was measured on the images of the split."""
@@ -105,6 +176,7 @@ class Run:
             "test_images": images,
             **self.identity,
             "top1": round(top1, 4),
+            "weights_sha256": self._weights_sha256(),
             "params": params,
             "cost": round(self.recipe.cost(), 4),
             "recipe_name": self.label,
@@ -115,6 +187,18 @@ class Run:
             with replacing(self.folder / "result.json") as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
         return result
+
+
+# What reading a damaged JSON text, or one that holds something else, can raise.
+_DAMAGE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+
+
+def _checked_history(history: list[dict], epochs: int) -> list[dict]:
+    for number, row in enumerate(history, 1):
+        for name in ("side", "loss", "accuracy", "seconds"):
+            check_number(name, row[name], 0)
+        check_number("epoch", row["epoch"], number, min(number, epochs), whole=True)
+    return history
 
 
 def _different(there: dict, wanted: dict) -> dict:

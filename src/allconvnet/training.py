@@ -92,7 +92,8 @@ def fit_cifar10(
         The plain net, its weights file and its top-1 accuracy.
 
     Raises:
-        ValueError: an argument is not one of those above, or the folder holds another run.
+        ValueError: an argument is not one of those above, the folder holds another run, another run is training in it,
+            or a file in it is damaged; the message names the file.
         FloatingPointError: the loss is no longer finite.
         OSError: the data cannot be read or downloaded, or the folder cannot be written.
 
@@ -180,31 +181,38 @@ def evaluate_top1(
 
 def _fit(call: Call) -> FitResult:
     _backend.check_gradients()
-    spec, recipe = get_spec(call.variant), checked_recipe(call)
+    recipe = checked_recipe(call)
     train, test = checked_data(call)
     run = new_run(call, recipe, train, test)
-    split = "held out" if call.held_out else "test"
-    if call.held_out:
-        test = train[0][-call.held_out :], train[1][-call.held_out :]
-        train = train[0][: -call.held_out], train[1][: -call.held_out]
+    with run.locked():
+        return _fit_in_folder(run, train, test, call.held_out)
+
+
+def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitResult:
+    recipe, spec = run.recipe, get_spec(run.variant)
+    split = "held out" if held_out else "test"
+    if held_out:
+        test = train[0][-held_out:], train[1][-held_out:]
+        train = train[0][:-held_out], train[1][:-held_out]
     whitening = None
     if recipe.whiten:
         whitening = _whitening(run, train[0])
         train, test = ((whitening.apply(global_contrast_normalize(images)), labels) for images, labels in (train, test))
     # A net whose own row of the table normalizes otherwise keeps to it: all_conv_keras divides by 255.
-    constants = call.dataset if spec.normalization == "cifar10" else spec.normalization
-    classes = CLASS_NAMES[call.dataset]
+    constants = run.dataset if spec.normalization == "cifar10" else spec.normalization
+    classes = CLASS_NAMES[run.dataset]
     form = Form((None, None, 3), NORMALIZATION["none" if recipe.whiten else constants], len(classes))
     trained, history = _train(run, form, train)
     with _backend.undistributed():
         if trained is not None and run.writes:
             plain = build(spec, form)
             fold_batch_norm(trained, plain)
-            save_weights(plain, run.weights, variant=call.variant, class_names=classes)
+            save_weights(plain, run.weights, variant=run.variant, class_names=classes)
     _backend.wait_for_others()
     with _backend.undistributed():
-        model = AllConvNet(call.variant, weights=run.weights)
-        result = run.result(split, len(test[0]))
+        model = AllConvNet(run.variant, weights=run.weights)
+        # Weights that have just been written are measured, whatever is in the folder.
+        result = run.result(split, len(test[0])) if trained is None else None
         if result is None:
             result = run.write_result(split, len(test[0]), evaluate_top1(model, *test), model.count_params())
     return FitResult(model, run.weights, history, result["top1"], split, len(test[0]), whitening)

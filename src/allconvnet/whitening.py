@@ -9,6 +9,7 @@ import numpy as np
 
 from allconvnet._decode import check_pixels
 from allconvnet._files import replacing
+from allconvnet._npz import read_npz
 
 __all__ = ["ZCA", "global_contrast_normalize"]
 
@@ -87,6 +88,10 @@ class ZCA:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ZCA:
-        """Reads a file of `save`."""
-        with np.load(path, allow_pickle=False) as saved:
-            return cls(saved["mean"], saved["matrix"])
+        """Reads a file of `save`; ValueError if it is damaged."""
+        saved = read_npz(path)
+        mean, matrix = (saved.get(name, np.zeros(0, bool)) for name in ("mean", "matrix"))
+        finite = all(part.dtype.kind == "f" and np.isfinite(part).all() for part in (mean, matrix))
+        if not finite or matrix.shape != (mean.size, *mean.shape):
+            raise ValueError(f"{os.fspath(path)!r} is damaged: mean {mean.shape}, matrix {matrix.shape}.")
+        return cls(mean, matrix)

@@ -1,0 +1,248 @@
+"""Folders of runs that are damaged, tampered with, shared or cannot be written."""
+
+import io
+import json
+import shutil
+import threading
+import zipfile
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from allconvnet import ZCA, Recipe, fit_cifar10, training
+
+TOY = Recipe(source="", phases=((2, 16),), batch_size=8)
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, toy_cifar10, tiny):
+    """Arguments of a finished run."""
+    folder = tmp_path_factory.mktemp("finished")
+    arguments = {"variant": tiny, "recipe": TOY, "data": toy_cifar10, "precision": "float32"}
+    fit_cifar10(**arguments, output_dir=folder)
+    return arguments | {"output_dir": folder}
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """The same with a folder of its own."""
+    return finished | {"output_dir": shutil.copytree(finished["output_dir"], tmp_path / "run")}
+
+
+def npy():
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def half(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    return content[:200] + bytes([content[200] ^ 1]) + content[201:]
+
+
+def with_arrays(change):
+    def changed(content):
+        with np.load(io.BytesIO(content)) as saved:
+            arrays = dict(saved)
+        file = io.BytesIO()
+        np.savez(file, **arrays | change(arrays))
+        return file.getvalue()
+
+    return changed
+
+
+def with_state(change):
+    def changed(arrays):
+        state = json.loads(str(arrays["state"]))
+        change(state)
+        return {"state": json.dumps(state)}
+
+    return with_arrays(changed)
+
+
+def with_result(**values):
+    return lambda content: json.dumps(json.loads(content) | values).encode()
+
+
+def claiming_a_terabyte(content):
+    header = np.lib.format.header_data_from_array_1_0(np.zeros(1)) | {"shape": (1 << 37,)}
+    file, member = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(member, header)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("state.npy", member.getvalue())
+    return file.getvalue()
+
+
+def compressed(content):
+    file = io.BytesIO()
+    np.savez_compressed(file, state=np.zeros(100_000_000, "uint8"))
+    return file.getvalue()
+
+
+DAMAGE = {
+    "checkpoint.npz": {
+        "empty": lambda _: b"",
+        "half": half,
+        "a flipped bit": flipped,
+        "text": lambda _: b"no archive" * 100,
+        "one array": lambda _: npy(),
+        "objects": with_arrays(lambda _: {"variable_0": np.array([None])}),
+        "no state": lambda _: npz(variable_0=np.zeros(1)),
+        "state of numbers": with_arrays(lambda _: {"state": np.zeros(3)}),
+        "state that is a list": with_arrays(lambda _: {"state": "[1, 2]"}),
+        "deep state": with_arrays(lambda _: {"state": "[" * 100_000}),
+        "no run": with_state(lambda state: state.pop("run")),
+        "run without a recipe": with_state(lambda state: state["run"].pop("recipe")),
+        "no history": with_state(lambda state: state.pop("history")),
+        "history that is a number": with_state(lambda state: state.update(history=3)),
+        "an epoch left out": with_state(lambda state: state["history"].pop(0)),
+        "more epochs than the recipe": with_state(
+            lambda state: state["history"].append(state["history"][0] | {"epoch": 3})
+        ),
+        "loss that is a text": with_state(lambda state: state["history"][0].update(loss="low")),
+        "no loss": with_state(lambda state: state["history"][0].pop("loss")),
+        "a variable of another shape": with_arrays(lambda saved: {"variable_0": saved["variable_0"][..., :-1]}),
+        "a variable too many": with_arrays(lambda _: {"variable_999": np.zeros(1)}),
+        "not a number": with_arrays(lambda saved: {"variable_0": saved["variable_0"] * np.nan}),
+        "texts": with_arrays(lambda saved: {"variable_0": saved["variable_0"].astype(str)}),
+        "large": lambda content: content + bytes(3 << 20),
+        "a terabyte, it says": claiming_a_terabyte,
+        "compressed": compressed,
+    },
+    "result.json": {
+        "empty": lambda _: b"",
+        "half": half,
+        "no text": lambda _: b"\xff\xfe" * 9,
+        "a list": lambda _: b"[]",
+        "deep": lambda _: b"[" * 100_000,
+        "no recipe": with_result(recipe=None),
+        "a text as accuracy": with_result(top1="high"),
+        "an accuracy that is not a number": with_result(top1=float("nan")),
+        "more than 100 percent": with_result(top1=101),
+    },
+    "tiny.weights.h5": {"empty": lambda _: b"", "half": half, "text": lambda _: b"no weights" * 100},
+}
+
+
+@pytest.mark.parametrize(("name", "damage"), [(name, damage) for name, kinds in DAMAGE.items() for damage in kinds])
+def test_damaged_file_is_named(run, name, damage):
+    path = run["output_dir"] / name
+    path.write_bytes(DAMAGE[name][damage](path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"run/{name}' (is damaged|is not an HDF5 file|is not laid out)"):
+        fit_cifar10(**run)
+    assert not (run["output_dir"] / ".lock").exists()
+
+
+def test_damaged_log_is_written_again(run, finished):
+    """It is not read: all that it holds is in the checkpoint."""
+    (run["output_dir"] / "log.csv").write_bytes(b"\xff")
+    (run["output_dir"] / "tiny.weights.h5").unlink()
+    assert fit_cifar10(**run).history == fit_cifar10(**finished).history
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        half,
+        flipped,
+        lambda _: npz(mean=np.zeros(3)),
+        lambda _: npz(mean=np.zeros(3), matrix=np.eye(4)),
+        lambda _: npz(mean=np.zeros(3), matrix=np.full((3, 3), np.nan)),
+    ],
+)
+def test_damaged_whitening_is_named(toy_cifar10, tmp_path, damage):
+    images = toy_cifar10[0][0][:, :4, :4].astype("float32")
+    path = tmp_path / "zca.npz"
+    ZCA.fit(images).save(path)
+    np.testing.assert_array_equal(ZCA.load(path).matrix, ZCA.fit(images).matrix)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"zca.npz' is damaged"):
+        ZCA.load(path)
+
+
+def test_swapped_weights_are_noticed(run, tmp_path, toy_cifar10):
+    first = fit_cifar10(**run)
+    other = fit_cifar10(**run | {"seed": 1, "output_dir": tmp_path / "other"})
+    shutil.copy(other.weights, first.weights)
+    with pytest.raises(ValueError, match=r"tiny.weights.h5' is not the file that 'result.json' was measured on"):
+        fit_cifar10(**run)
+    first.weights.unlink()
+    again = fit_cifar10(**run)
+    assert again.top1 == first.top1
+    for array, before in zip(again.model.get_weights(), first.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+def test_result_without_a_hash_is_measured_again(run):
+    """As earlier versions wrote it."""
+    path = run["output_dir"] / "result.json"
+    result = json.loads(path.read_text())
+    top1 = result["top1"]
+    del result["weights_sha256"]
+    path.write_text(json.dumps(result | {"top1": 3.0}))
+    assert fit_cifar10(**run).top1 == top1
+    assert "weights_sha256" in json.loads(path.read_text())
+
+
+def test_two_runs_at_once(finished, tmp_path, monkeypatch):
+    """Also in threads of one process: the first has the folder for itself, the second is told."""
+    arguments = finished | {"output_dir": tmp_path / "run"}
+    train, inside, go_on, results = training._train, threading.Event(), threading.Event(), []
+
+    def slowly(*parts):
+        inside.set()
+        assert go_on.wait(60)
+        return train(*parts)
+
+    monkeypatch.setattr(training, "_train", slowly)
+    first = threading.Thread(target=lambda: results.append(fit_cifar10(**arguments)))
+    first.start()
+    assert inside.wait(60)
+    for seed in (0, 1):
+        with pytest.raises(ValueError, match=r"Another run is training in '.*run'; pass another output_dir, or wait"):
+            fit_cifar10(**arguments | {"seed": seed})
+    go_on.set()
+    first.join()
+    assert results[0].top1 == fit_cifar10(**arguments).top1
+    with pytest.raises(ValueError, match=r"holds another run"):
+        fit_cifar10(**arguments | {"seed": 1})
+
+
+def test_folder_that_cannot_be_written_is_found_out_before_training(finished, tmp_path, monkeypatch):
+    (tmp_path / "run/.lock").mkdir(parents=True)  # It cannot be opened for writing, whoever runs this.
+    monkeypatch.setattr(training, "_train", mock.Mock(side_effect=AssertionError))
+    with pytest.raises(OSError, match=r"run/.lock"):
+        fit_cifar10(**finished | {"output_dir": tmp_path / "run"})
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file"):
+        fit_cifar10(**finished | {"output_dir": tmp_path / "file"})
+
+
+def test_finished_run_is_read_where_nothing_can_be_written(run):
+    (run["output_dir"] / ".lock").mkdir()
+    before = {path.name: path.stat().st_mtime_ns for path in run["output_dir"].iterdir()}
+    assert fit_cifar10(**run).top1 == json.loads((run["output_dir"] / "result.json").read_text())["top1"]
+    assert {path.name: path.stat().st_mtime_ns for path in run["output_dir"].iterdir()} == before
+
+
+def test_what_a_killed_run_leaves_is_removed(run):
+    folder = run["output_dir"]
+    leftovers = [".lock", ".checkpoint.npz.123.tmp", ".log.csv.k3_x9.tmp", ".tiny.weights.h5.7.tmp", ".zca.npz.9.tmp"]
+    others = [".mine.tmp", "checkpoint.npz.tmp"]
+    for name in [*leftovers, *others]:
+        (folder / name).touch()
+    fit_cifar10(**run)
+    names = {path.name for path in folder.iterdir()}
+    assert not names & set(leftovers)
+    assert names >= set(others)
