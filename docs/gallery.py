@@ -48,6 +48,7 @@ SETTINGS = {
     "examples_dirs": str(DOCS.parent / "examples"),
     "gallery_dirs": "gallery",
     "filename_pattern": rf"/(?!{'|'.join(sorted(STORED))})\w+\.py$" if STORED else r"\.py$",
+    "ignore_pattern": r"/_",
     "image_scrapers": ("gallery.pictures",),
     "first_notebook_cell": FIRST_CELL,
     "write_computation_times": False,

@@ -118,7 +118,8 @@ def test_docstrings(name):
 @pytest.mark.parametrize("page", [*TOP.glob("*.md"), *TOP.glob("[de]*/**/*.md")], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    missing = [link for link in links if "://" not in link and not (page.parent / link.partition("#")[0]).exists()]
+    ours = [link.partition("#")[0] for link in links if "://" not in link and not link.startswith("gallery/")]
+    missing = [link for link in ours if not (page.parent / link).exists()]  # Sphinx makes the gallery, and checks it.
     assert not missing
 
 
