@@ -30,13 +30,13 @@ class _Layout(NamedTuple):
     title: str
     folder: str
     batches: list[str]
-    labels: bytes
+    labels: str
 
 
 _BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 _LAYOUTS = {
-    "cifar10": _Layout("CIFAR-10", "cifar-10-batches-py", _BATCHES, b"labels"),
-    "cifar100": _Layout("CIFAR-100", "cifar-100-python", ["train", "test"], b"fine_labels"),
+    "cifar10": _Layout("CIFAR-10", "cifar-10-batches-py", _BATCHES, "labels"),
+    "cifar100": _Layout("CIFAR-100", "cifar-100-python", ["train", "test"], "fine_labels"),
 }
 _IMAGES = (50_000, 10_000)  # Training and test.
 # An archive holds 186 million bytes in ten members; in batches that Python 3 has written, a pixel may be two bytes.
@@ -103,7 +103,7 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> tuple[Split
             train, test = (np.empty((count, 32, 32, 3), np.uint8) for count in _IMAGES)
             places = dict(zip(layout.batches, [*np.split(train, len(layout.batches) - 1), test], strict=True))
             # In the order of an archive, which can only be read forward.
-            for batch, (file, content) in sorted(found.items(), key=lambda item: item[1][1].pixels.start):
+            for batch, (file, content) in sorted(found.items(), key=lambda item: item[1][1].start):
                 places[batch][:] = content.read_images(file)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         archive = f"an archive (.tar.gz) of {layout.title}'s folder {layout.folder!r}"
