@@ -6,6 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Callable
+from struct import unpack_from
 
 from allconvnet._errors import check_number
 
@@ -49,48 +50,19 @@ def check_header(encoded: bytes) -> None:
                      "WebP, GIF, TIFF, BMP or PNM.")  # fmt: skip
 
 
-# Each returns width, height, and 2 where decoding takes twice the memory of 8-bit colors, else 1.
-_Reader = Callable[[bytes], tuple[int, int, int]]
-
-
 def _jpeg(data: bytes) -> tuple[int, int, int]:
     """Follows the markers as libjpeg does, which skips what lies between them and takes the first frame."""
     marker, frame, scans, place = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])", re.DOTALL), None, 0, 2
     while (found := marker.search(data, place)) and found[1] != b"\xd9":
         kind, place = found[1][0], found.end()
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            frame = frame or (kind, *struct.unpack_from(">xxBHH", data, place))
+            frame = frame or (kind, *unpack_from(">xxBHH", data, place))
         scans += kind == 0xDA
-        place += struct.unpack_from(">H", data, place)[0]
+        place += unpack_from(">H", data, place)[0]
     if scans > _MAX_SCANS:
         raise ValueError(f"The JPEG has {scans:,} scans. Allowed: {_MAX_SCANS}.")
     kind, bits, height, width = frame
     return width, height, 1 if bits == 8 and kind in (0xC0, 0xC1) and scans == 1 else 2
-
-
-def _png(data: bytes) -> tuple[int, int, int]:
-    width, height, bits = struct.unpack_from(">IIB", data, 16)
-    return width, height, 2 if bits == 16 or b"acTL" in data else 1  # acTL: animated.
-
-
-def _webp(data: bytes) -> tuple[int, int, int]:
-    if data[12:16] == b"VP8X":  # With transparency, metadata or animation.
-        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-        return width, height, 2 if data[20] & 2 else 1
-    if data[12:16] == b"VP8L":
-        (both,) = struct.unpack_from("<I", data, 21)
-        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1, 1
-    width, height = struct.unpack_from("<HH", data, 26)
-    return width & 0x3FFF, height & 0x3FFF, 1
-
-
-def _gif(data: bytes) -> tuple[int, int, int]:
-    return *struct.unpack_from("<HH", data, 6), 2
-
-
-def _bmp(data: bytes) -> tuple[int, int, int]:
-    width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)  # 12: OS/2's header.
-    return abs(width), abs(height), 1
 
 
 def _pnm(data: bytes) -> tuple[int, int, int]:
@@ -102,28 +74,38 @@ def _pnm(data: bytes) -> tuple[int, int, int]:
 def _tiff(data: bytes) -> tuple[int, int, int]:
     """The first picture of the file, which is the one that is decoded; or one tile, if that is larger."""
     order = "<" if data[0] == 0x49 else ">"
-    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (start,) = unpack_from(f"{order}I", data, 4)
     values = {258: 1, 277: 1, 322: 1, 323: 1}  # Bits, samples, width and height of a tile; 256 and 257: of the picture.
-    for entry in range(struct.unpack_from(f"{order}H", data, start)[0]):
+    for entry in range(unpack_from(f"{order}H", data, start)[0]):
         at = start + 2 + 12 * entry
-        tag, kind, count = struct.unpack_from(f"{order}HHI", data, at)
+        tag, kind, count = unpack_from(f"{order}HHI", data, at)
         if tag in (256, 257, *values):
             form = {1: "B", 3: "H", 4: "I"}[kind]
             inside = count * struct.calcsize(form) <= 4
-            at = at + 8 if inside else struct.unpack_from(f"{order}I", data, at + 8)[0]
-            values[tag] = max(values.get(tag, 0), *struct.unpack_from(f"{order}{min(count, 8)}{form}", data, at))
+            at = at + 8 if inside else unpack_from(f"{order}I", data, at + 8)[0]
+            values[tag] = max(values.get(tag, 0), *unpack_from(f"{order}{min(count, 8)}{form}", data, at))
     bits = values[258] * values[277]
     if bits > 64:
         raise ValueError(f"The TIFF has {bits} bits a pixel. Allowed: 64.")
     return max(values[256], values[322]), max(values[257], values[323]), 2
 
 
-_FORMATS: dict[bytes, _Reader] = {
+# By signature: width, height, and 2 where decoding takes twice the memory of 8-bit colors, else 1. acTL: an animated PNG.
+_FORMATS: dict[bytes, Callable[[bytes], tuple[int, ...]]] = {
     rb"\xff\xd8\xff": _jpeg,
-    rb"\x89PNG\r\n\x1a\n....IHDR": _png,
-    rb"RIFF....WEBPVP8[ LX]": _webp,
-    rb"GIF8[79]a": _gif,
+    rb"\x89PNG\r\n\x1a\n....IHDR": lambda data: (
+        *unpack_from(">II", data, 16),
+        1 + (data[24] == 16 or b"acTL" in data),
+    ),
+    rb"RIFF....WEBPVP8 ": lambda data: (*(side & 0x3FFF for side in unpack_from("<HH", data, 26)), 1),
+    rb"RIFF....WEBPVP8L": lambda data: (*((unpack_from("<I", data, 21)[0] >> at & 0x3FFF) + 1 for at in (0, 14)), 1),
+    rb"RIFF....WEBPVP8X": lambda data: (  # With transparency, metadata or animation.
+        *(int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27)),
+        1 + bool(data[20] & 2),
+    ),
+    rb"GIF8[79]a": lambda data: (*unpack_from("<HH", data, 6), 2),
     rb"II\*\0|MM\0\*": _tiff,
-    rb"BM": _bmp,
+    rb"BM.{12}\x0c": lambda data: (*unpack_from("<HH", data, 18), 1),  # OS/2's header.
+    rb"BM": lambda data: (*map(abs, unpack_from("<ii", data, 18)), 1),
     rb"P[1-6]\s": _pnm,
 }
