@@ -41,7 +41,7 @@ def widths(spec: Spec) -> list[tuple[float, float]]:
     """For each block its own width and that of its column, which has room for a line of text."""
     channels = [block[3] for block in blocks(spec)]
     own = [0.15 + 1.1 * channel / max(channels) for channel in channels]
-    return [(width, max(width, 0.85) + 0.12) for width in own]
+    return [(width, max(width, 0.75) + 0.12) for width in own]
 
 
 def draw(variant: str) -> Path:
@@ -62,7 +62,7 @@ def draw(variant: str) -> Path:
         left += column
     alike = [other for other in SPECS.values() if other.side == spec.side]
     axis.set_xlim(0, max(sum(column for _, column in widths(other)) for other in alike))
-    axis.set_ylim(-1.35, 0.62)
+    axis.set_ylim(-1.32, 0.62)
     axis.axis("off")
     FOLDER.mkdir(exist_ok=True)
     return save(figure, FOLDER / f"{variant}.png")
