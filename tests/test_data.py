@@ -57,6 +57,14 @@ def test_folder_parent_and_variable(tmp_path, monkeypatch, small):
     check(load_cifar10())
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_array_by_columns(tmp_path, small, protocol):
+    pixels = np.random.default_rng(0).integers(0, 256, (3072, 4), "uint8")
+    write(tmp_path, {b"data": pixels.T}, protocol=protocol)
+    (images, _), _ = load_cifar10(tmp_path)
+    np.testing.assert_array_equal(images[:4], pixels.T.reshape(4, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
 def test_archive(tmp_path, small):
     write(tmp_path / "cifar-10-batches-py")
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
@@ -80,8 +88,7 @@ class Attack:
         ({b"data": np.zeros((4, 1, 3072), np.uint8)}, r"received: an array \[4, 1, 3072, 'u1', "),
         ({b"data": np.zeros((4, 768), "float32")}, r"received: an array \[1, 4, 768, 'f4', "),
         ({b"data": np.zeros((4, 1536), object)}, r"damaged, or not the pickle of a dict with one array"),
-        ({b"data": np.zeros((3072, 4), np.uint8).T}, r"received: an array \[1, 4, 3072, 'u1', "),
-        ({b"data": bytes(12288)}, r"received: an array \[.*'data'\], 12,288 bytes"),
+        ({b"data": bytes(12288)}, r"received: an array \[.*\], 12,288 bytes"),
         ({b"data": bytes(200)}, r"it has [\d,]+ bytes, which are not those of 4 images"),
         ({b"pixels": bytes(200)}, r"damaged, or not the pickle of a dict with one array and one list 'labels'"),
         ({b"labels": [10] * 4}, r"received: 4 labels, such as \[10, 10, 10, 10\], allowed: 4 integers from 0 to 9"),
@@ -146,7 +153,7 @@ def test_batch_of_python_2(tmp_path, small):
         (b"\x89T\x00\x30\x00\x00", b"\x89T\xff\x30\x00\x00", "it ends early"),
         (b"\x89T\x00\x30\x00\x00", b"\x89T\xff\xff\xff\x7f", "it ends early"),
         (b"\x89T\x00\x30\x00\x00", b"\x89T\x00\x2f\x00\x00", "its opcode"),
-        (b"\x89T\x00\x30\x00\x00", b"\x88T\x00\x30\x00\x00", "received: an array"),
+        (b"\x89T\x00\x30\x00\x00", b"NT\x00\x30\x00\x00", "received: an array"),
         (b"K\x03U\x01|", b"K\x03c__builtin__\neval\n", "names '__builtin__.eval'"),
         (b"\x80\x02}", b"\x80\x02I" + b"9" * 30, r"its opcode \d+, b'I', has no place"),
         (b"q\x02]", b"q\x02P1\n]", r"its opcode \d+, b'P', has no place"),

@@ -31,12 +31,16 @@ _NAMES |= {"_codecs", "encode", "latin1"}
 
 
 class Batch(NamedTuple):
-    """Labels, int32 `[N]`, and the place of the pixels in the file: a string of bytes ("latin-1") or text ("utf-8")."""
+    """Labels, int32 `[N]`, and the place of the pixels in the file: a string of bytes ("latin-1") or text ("utf-8").
+
+    NumPy writes an array that is the transpose of another column by column.
+    """
 
     labels: np.ndarray
     start: int
     size: int
     encoding: str
+    by_columns: bool
 
     def read_images(self, file: IO[bytes]) -> np.ndarray:
         """The images, uint8 `[N, 32, 32, 3]`."""
@@ -46,7 +50,8 @@ class Batch(NamedTuple):
             pixels += decoder.decode(file.read(min(1 << 20, self.size - done))).encode("latin-1")
         if len(pixels) != len(self.labels) * 3072:
             raise ValueError(f"it has {len(pixels):,} bytes of pixels, not {len(self.labels) * 3072:,}")
-        return np.frombuffer(pixels, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        rows = np.frombuffer(pixels, np.uint8).reshape((-1, 3072), order="F" if self.by_columns else "C")
+        return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
 def read_batch(file: IO[bytes], size: int, label_name: str, count: int, classes: int) -> Batch:
@@ -63,12 +68,13 @@ def read_batch(file: IO[bytes], size: int, label_name: str, count: int, classes:
     if wrong or len(labels) != count:
         received = f"{len(labels):,} labels, such as {reprlib.repr(wrong or labels)}"
         raise ValueError(f"received: {received}, allowed: {count:,} integers from 0 to {classes - 1}")
-    # What NumPy writes before the bytes: version, shape, type and its state, and that the array is not transposed.
-    header = [1, count, 3072, "u1", 0, 1, 3, "|", None, None, None, -1, -1, 0, False]
-    array, (start, size, encoding) = tokens[: places[0]][-len(header) :], tokens[places[0]]
-    if array != header or (size != count * 3072 and encoding == "latin-1"):
+    # What NumPy writes before the bytes: version, shape, type and its state, and then whether they go by columns.
+    header = [1, count, 3072, "u1", 0, 1, 3, "|", None, None, None, -1, -1, 0]
+    *array, by_columns = tokens[: places[0]][-len(header) - 1 :]
+    start, size, encoding = tokens[places[0]]
+    if array != header or not isinstance(by_columns, bool) or (size != count * 3072 and encoding == "latin-1"):
         raise ValueError(f"received: an array {reprlib.repr(array)}, {size:,} bytes, allowed: uint8 ({count}, 3072)")
-    return Batch(np.array(labels, np.int32), start, size, encoding)
+    return Batch(np.array(labels, np.int32), start, size, encoding, by_columns)
 
 
 def _tokens(file: IO[bytes], end: int) -> Iterator[Any]:

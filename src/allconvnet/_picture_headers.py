@@ -90,7 +90,7 @@ def _tiff(data: bytes) -> tuple[int, int, int]:
     return max(values[256], values[322]), max(values[257], values[323]), 2
 
 
-# By signature: width, height, and 2 where decoding takes twice the memory of 8-bit colors, else 1. acTL: an animated PNG.
+# By signature: width, height, and 2 where decoding takes twice the memory of 8-bit colors, else 1. acTL: animation.
 _FORMATS: dict[bytes, Callable[[bytes], tuple[int, ...]]] = {
     rb"\xff\xd8\xff": _jpeg,
     rb"\x89PNG\r\n\x1a\n....IHDR": lambda data: (
