@@ -86,6 +86,10 @@ class Spec:
     note: str
     normalization: str = "cifar10"
 
+    def constants(self, dataset: str) -> Normalization:
+        """What the net does to its pixels when it is trained on this data set."""
+        return NORMALIZATION[dataset if self.normalization == "cifar10" else self.normalization]
+
     def sides(self, side: int) -> list[int]:
         """Side of the feature map after each row, for a square image of `side` pixels; 0: the image is too small."""
         sides = []

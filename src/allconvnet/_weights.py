@@ -87,12 +87,12 @@ class Weights:
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each RGB channel, on the scale 0..255; the model subtracts it."""
-        return NORMALIZATION[self.dataset][0]
+        return get_spec(self.variant).constants(self.dataset)[0]
 
     @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each RGB channel, on the scale 0..255; the model divides by it."""
-        return NORMALIZATION[self.dataset][1]
+        return get_spec(self.variant).constants(self.dataset)[1]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -175,7 +175,8 @@ def _dataset(weights: str) -> str:
 
 def normalization(weights: str) -> Normalization:
     """Mean and standard deviation of each channel, by data set, tag or full name."""
-    return NORMALIZATION[_dataset(weights)]
+    dataset, variant = _dataset(weights), weights.rpartition(".")[0]
+    return get_spec(variant).constants(dataset) if variant else NORMALIZATION[dataset]
 
 
 def class_names(weights: str) -> tuple[str, ...]:

@@ -152,8 +152,9 @@ def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifa
 
     Args:
         images: raw RGB pixels, 0..255 of any dtype, `[..., height, width, 3]`, or one channel, which is repeated.
-        weights: the weights whose mean and standard deviation to use, as `AllConvNet` takes them: published weights,
-            or a path or URL of a file of `save_weights`.
+        weights: the weights whose mean and standard deviation to use, as `AllConvNet` takes them: published weights
+            (by their full name for `all_conv_keras`, which divides by 255), or a path or URL of a file of
+            `save_weights`.
 
     Returns:
         float32 `[..., height, width, 3]`, a new array: `(images - mean) / std` in each channel.

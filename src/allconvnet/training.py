@@ -198,10 +198,8 @@ def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitRes
     if recipe.whiten:
         whitening = _whitening(run, train[0])
         train, test = ((whitening.apply(global_contrast_normalize(images)), labels) for images, labels in (train, test))
-    # A net whose own row of the table normalizes otherwise keeps to it: all_conv_keras divides by 255.
-    constants = run.dataset if spec.normalization == "cifar10" else spec.normalization
     classes = CLASS_NAMES[run.dataset]
-    form = Form((None, None, 3), NORMALIZATION["none" if recipe.whiten else constants], len(classes))
+    form = Form((None, None, 3), NORMALIZATION["none"] if recipe.whiten else spec.constants(run.dataset), len(classes))
     trained, history = _train(run, form, train)
     with _backend.undistributed():
         if trained is not None and run.writes:
