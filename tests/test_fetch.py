@@ -1,12 +1,16 @@
 """Downloads from a real server on 127.0.0.1 that answers as servers do on bad days."""
 
+import contextlib
+import gzip
 import hashlib
 import http.server
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import bounded
 import pooch
 import pytest
 
@@ -25,6 +29,7 @@ from allconvnet._fetch import _download, fetch_dataset, fetch_url
 BODY = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(BODY).hexdigest()
 SECRETS = ("hunter2", "t0ken")
+BOMB = gzip.compress(bytes(1 << 20)) * 500
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -38,6 +43,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def drip(self, start, text):
+        """Sends a byte of the text every 20 ms, for 4 seconds at most."""
+        with contextlib.suppress(OSError):  # The client has hung up, as it should.
+            self.wfile.write(start)
+            for byte in text[:200]:
+                self.wfile.write(bytes([byte]))
+                threading.Event().wait(0.02)
 
     def do_GET(self):
         path = self.path.partition("?")[0]
@@ -56,11 +69,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200 if self.headers.get("Authorization") else 401, BODY)
         elif path == "/moved":
             self.answer(302, Location=f"{self.server.other}/file")
-        elif path in ("/silent", "/endless"):
-            self.send_response(200)
+        elif path == "/slow_status":
+            self.drip(b"HTTP/1.1 ", b"0" * 1000)
+        elif path == "/slow_headers":
+            self.drip(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n" * 1000)
+        elif path == "/continue":
+            self.drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+        elif path == "/slow_body":
+            self.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 10240\r\n\r\n", BODY)
+        elif path == "/slow_chunks":
+            self.drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 1000)
+        elif path in ("/packed", "/moved_packed", "/error_packed"):
+            status = {"/packed": 200, "/moved_packed": 302, "/error_packed": 404}[path]
+            self.answer(status, BOMB, **{"Content-Encoding": "gzip", "Location": f"{self.server.url}/file"})
+        elif path in ("/silent", "/endless", "/moved_endless"):
+            self.send_response(302 if path == "/moved_endless" else 200)
+            self.send_header("Location", f"{self.server.url}/file")
             self.end_headers()
             try:
-                while path == "/endless":
+                while path != "/silent":
                     self.wfile.write(BODY)
                 self.wfile.write(b"x")
                 self.wfile.flush()
@@ -150,7 +177,7 @@ def test_no_server(server):
 def test_silent_server(server, cache, monkeypatch):
     monkeypatch.setenv("ALLCONVNET_TIMEOUT", "0.3")
     started = time.monotonic()
-    with pytest.raises(OSError, match=r"/silent could not be downloaded: ConnectionError"):
+    with pytest.raises(OSError, match=r"/silent could not be downloaded: less than 16,384 bytes came in 0.3"):
         _download(f"{server.url}/silent", SHA256, "x")
     assert time.monotonic() - started < 5
     assert list(cache.iterdir()) == []
@@ -161,6 +188,56 @@ def test_more_than_was_asked_for(server, cache):
         _download(f"{server.url}/endless", SHA256, "x", limit=20_000)
     assert list(cache.iterdir()) == []
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("path", ["slow_status", "slow_headers", "continue", "slow_body", "slow_chunks"])
+def test_slow_server(server, cache, monkeypatch, path):
+    """Every byte comes within the time limit, but few do."""
+    monkeypatch.setenv("ALLCONVNET_TIMEOUT", "0.5")
+    started = time.monotonic()
+    with pytest.raises(OSError, match=rf"/{path} could not be downloaded: less than 16,384 bytes came in 0.5 seconds"):
+        _download(f"{server.url}/{path}", SHA256, "x")
+    assert time.monotonic() - started < 3
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["moved_endless", "moved_packed"])
+def test_redirect_with_a_body(server, path):
+    assert _download(f"{server.url}/{path}", SHA256, "x").read_bytes() == BODY
+
+
+def test_packed_body(server):
+    """What the server calls packed stays as it is, and takes no memory."""
+    assert _download(f"{server.url}/packed", hashlib.sha256(BOMB).hexdigest(), "x").read_bytes() == BOMB
+
+
+def test_memory_of_refusals(server):
+    paths = ("endless", "packed", "moved_endless", "moved_packed", "error_packed")
+    downloads = [(f"{server.url}/{path}", "0" * 64, "x", 20_000) for path in paths]
+    for path, error in zip(paths, bounded.errors("allconvnet._fetch._download", *downloads), strict=True):
+        assert error.startswith(f"OSError: {server.url}/{path} ")
+
+
+def test_known_sizes(server, cache, unpackaged, monkeypatch):
+    """Nothing longer is kept on the disk, even for a while."""
+    monkeypatch.setenv("ALLCONVNET_WEIGHTS_URL", f"{server.url}/zoo")
+    server.files[f"/zoo/{unpackaged.file}"] = BODY + b"x"
+    with pytest.raises(OSError, match=rf"the server sent more than {len(BODY):,} bytes"):
+        fetch_weights(unpackaged.name)
+    limits = []
+    monkeypatch.setattr(_fetch, "_download", lambda *_, limit: limits.append(limit))
+    for name in ("cifar10", "cifar100"):
+        fetch_dataset(name)
+    assert limits == [170_498_071, 169_001_437]
+
+
+def test_cache_is_readable_by_all(server):
+    """Where the umask lets it."""
+    before = os.umask(0o022)
+    try:
+        assert _download(f"{server.url}/file", SHA256, "x").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
@@ -188,6 +265,26 @@ def test_credentials_are_used_and_never_shown(server, capfd, caplog):
     text = "\n".join([*errors, str(caught.value), caplog.text, output.out, output.err])
     assert "Downloading file" in caplog.text
     assert not [secret for secret in SECRETS if secret in text]
+
+
+@pytest.mark.parametrize("user", ["u:hunter2{}x", "u:12{}hunter2", "u{}hunter2:x", "u:a{}b{}hunter2", "u:hunter2://{}"])
+@pytest.mark.parametrize("mark", ["#", "?", "@", "/", ":", "://", "[", "%", "\\"])
+@pytest.mark.parametrize("end", ["", "?token=t0ken", "?token=t0ken@t0ken", "?a=http://t0ken@t0ken"])
+def test_credentials_of_any_spelling(monkeypatch, user, mark, end):
+    monkeypatch.setattr(_fetch, "_download", lambda url, *_, **__: _fetch._public(url))
+    address = f"http://{user.format(mark, mark)}@127.0.0.1:1/x.h5{end}"
+    for function in (lambda: fetch_url(f"{address}#sha256={SHA256}"), lambda: fetch_url(address)):
+        try:
+            text = function()
+        except ValueError as error:
+            text = str(error)
+        assert not [secret for secret in SECRETS if secret in text]
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 300, "*", "\u2603..", "127.0.0.1 x"])
+def test_hosts_that_are_none(host):
+    with pytest.raises(OSError, match="could not be downloaded: "):
+        _download(f"http://user:hunter2@{host}/x", SHA256, "x")
 
 
 def test_redirect_does_not_forward_credentials(server):
@@ -218,6 +315,9 @@ def test_at_the_same_time(server):
         f"https:///x.weights.h5#sha256={SHA256}",
         f"https://host/x.weights.h5#md5={SHA256}",
         f"https://host:port/x.weights.h5#sha256={SHA256}",
+        f"https://host#sha256={SHA256}",
+        f"https://user:12#34@host/x.weights.h5#sha256={SHA256}",
+        f"https://user:12?34@host/x.weights.h5#sha256={SHA256}",
         f"https://[::1/x.weights.h5#sha256={SHA256}",
     ],
 )

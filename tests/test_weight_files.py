@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from allconvnet._files import replacing
 from allconvnet._hdf5 import open_file
 from allconvnet._specs import get_spec
 from allconvnet._weight_files import kernel_shapes, read_attributes, read_weights
@@ -235,3 +236,12 @@ def test_memory_of_refusals(tmp_path):
     ]
     for (_, path), error in zip(files, bounded.errors("_weight_files.read_weights", *files), strict=True):
         assert error.startswith(f"ValueError: '{path}' ")
+
+
+def test_two_who_write_the_same_file(tmp_path):
+    """Threads, or containers whose processes have the same number."""
+    with replacing(tmp_path / "x") as first, replacing(tmp_path / "x") as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "x").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -7,20 +7,31 @@ import io
 import os
 import re
 import sys
+import threading
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import IO
+from urllib.parse import urlsplit
 
 from allconvnet._errors import check_number
 from allconvnet._weights import FOLDER, weights_info
 
 __all__ = ["fetch_weights"]
 
-# Archive and SHA-256.
+# Archive, SHA-256 and number of bytes.
 _DATASETS = {
-    "cifar10": ("cifar-10-python.tar.gz", "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"),
-    "cifar100": ("cifar-100-python.tar.gz", "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),
+    "cifar10": (
+        "cifar-10-python.tar.gz",
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        170498071,
+    ),
+    "cifar100": (
+        "cifar-100-python.tar.gz",
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        169001437,
+    ),
 }
-_LIMIT = 1 << 30  # Bytes of a file whose size is not known.
+_LIMIT = 1 << 30  # Bytes of a file from a user's URL.
+_BLOCK = 1 << 14  # Bytes that must arrive within ALLCONVNET_TIMEOUT, unless they are the last.
 
 
 def fetch_weights(name: str) -> Path:
@@ -47,12 +58,12 @@ def fetch_weights(name: str) -> Path:
     """
     record = weights_info(name)
     packaged = FOLDER / record.file
-    if packaged.exists():
+    if packaged.is_file():
         if _sha256(packaged) != record.sha256:
             raise OSError(f"The installed file {str(packaged)!r} is damaged: reinstall allconvnet.")
         return packaged
     cached = _cache() / record.file
-    if cached.exists() and _sha256(cached) == record.sha256:
+    if cached.is_file() and _sha256(cached) == record.sha256:
         return cached
     mirror = os.environ.get("ALLCONVNET_WEIGHTS_URL")
     if not mirror:
@@ -63,31 +74,34 @@ def fetch_weights(name: str) -> Path:
 
 def fetch_url(url: str) -> Path:
     """The verified local file of `https://host/path/file.h5#sha256=<64 hexadecimal digits>` (or http)."""
-    address, _, fragment = url.partition("#")
-    digest = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
+    address, _, fragment = url.rpartition("#")
+    digest, shown = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment), _public(url)
     try:
-        parts, shown = urlsplit(address), _public(address)
+        parts = urlsplit(address)
+        whole = bool(parts.hostname and parts.path and parts.port != 0) and "#" not in address
     except ValueError:  # A port that is no number, or a malformed IPv6 address.
-        parts, shown = urlsplit(""), address.partition("?")[0].rpartition("@")[2]
-    if not digest or parts.scheme not in ("http", "https") or not parts.hostname:
+        parts, whole = urlsplit(""), False
+    if not digest or parts.scheme not in ("http", "https") or not whole:
         form = "https://host/file.weights.h5#sha256=<64 hexadecimal digits>"
         raise ValueError(f"A weights URL must look like {form!r}; `sha256sum` prints them. Received: {shown!r}.")
     sha256 = digest[1].lower()
-    return _download(address, sha256, f"{sha256[:16]}-{Path(parts.path).name or 'weights.h5'}")
+    name = re.sub(r"[^\w.-]", "_", Path(parts.path).name)[-100:] or "weights.h5"
+    return _download(address, sha256, f"{sha256[:16]}-{name}")
 
 
 def fetch_dataset(name: str) -> Path:
     """The archive of "cifar10" or "cifar100", from its home or the mirror in ALLCONVNET_CIFAR10_URL."""
-    file, sha256 = _DATASETS[name]
+    file, sha256, size = _DATASETS[name]
     url = os.environ.get(f"ALLCONVNET_{name.upper()}_URL") or f"https://www.cs.toronto.edu/~kriz/{file}"
     try:
-        return _download(url, sha256, file)
+        return _download(url, sha256, file, limit=size)
     except OSError as error:
         raise OSError(f"{error} If you have the data set, set ALLCONVNET_{name.upper()} to its folder.") from None
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _cache() -> Path:
@@ -97,21 +111,73 @@ def _cache() -> Path:
 
 
 def _public(url: str) -> str:
-    """The URL without credentials, which may stand in its query too."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-    return urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path, "", ""))
+    """The URL without credentials, which may stand before an @ or in the query."""
+    address, *rest = re.split(r"[?#]", url, maxsplit=1)
+    if "@" in "".join(rest):  # The password has a ? or # in it, or the query an @.
+        return "a URL with @ after ? or #"
+    return re.sub(r"^(https?://)?.*@", r"\1", address, flags=re.DOTALL)
 
 
-class _Bounded(io.FileIO):
-    """A file that refuses more than `limit` bytes; pooch writes the download into it."""
+class _Download(threading.Thread):
+    """A download in a thread of its own, which can be given up whatever it waits for.
 
-    limit = _LIMIT
+    The time limit of requests starts anew with every byte: a server that sends one a second outlasts it.
+    """
 
-    def write(self, chunk) -> int:
-        if self.tell() + len(chunk) > self.limit:
+    def __init__(self, url: str, file: IO[bytes], limit: int, timeout: float) -> None:
+        super().__init__(daemon=True)
+        self.url, self.file, self.limit, self.timeout = url, file, limit, timeout
+        self.received, self.close = 0, lambda: None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        import pooch
+        import requests
+
+        options = {
+            "timeout": 2 * self.timeout,
+            "headers": {"Accept-Encoding": "identity"},
+            "hooks": {"response": self.bare},
+        }
+        progress = sys.stderr is not None and sys.stderr.isatty()
+        try:
+            pooch.HTTPDownloader(progress, _BLOCK, **options)(self.url, self, None)
+        except OSError as error:
+            self.error = error
+        except Exception as error:  # Of urllib3, for what is no host; of the file, once it was given up and closed.
+            self.error = requests.exceptions.InvalidURL(type(error).__name__)
+        finally:
+            self.close()
+
+    def bare(self, response, **_) -> None:
+        """Hook of requests: files stay packed, and bodies of redirects, which requests would load, are left out."""
+        response.raw.headers.pop("Content-Encoding", None)
+        self.close = response.close
+        if response.is_redirect or not response.ok:
+            response.close()
+            response.raw = io.BytesIO()
+
+    def write(self, chunk: bytes) -> None:
+        """Called by pooch, as of a file."""
+        self.received += len(chunk)
+        if self.received > self.limit:
             raise OSError(f"the server sent more than {self.limit:,} bytes")
-        return super().write(chunk)
+        self.file.write(chunk)
+
+    def flush(self) -> None:
+        """Called by pooch after each write."""
+
+    def finish(self) -> None:
+        """Waits for the end as long as blocks arrive."""
+        self.start()
+        before = -_BLOCK
+        while self.is_alive() and self.received >= before + _BLOCK:
+            before = self.received
+            self.join(self.timeout)
+        if self.is_alive():
+            raise TimeoutError(f"less than {_BLOCK:,} bytes came in {self.timeout:g} seconds (ALLCONVNET_TIMEOUT)")
+        if self.error:
+            raise self.error
 
 
 def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
@@ -122,11 +188,9 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
     folder, shown, timeout = _cache(), _public(url), _timeout()
 
     def download(_: str, output: str, pup: pooch.Pooch) -> None:
-        progress = sys.stderr is not None and sys.stderr.isatty()
-        get = pooch.HTTPDownloader(progress, 1 << 16, timeout=timeout, headers={"Accept-Encoding": "identity"})
-        with _Bounded(output, "wb") as file:
-            file.limit = limit
-            get(url, file, pup)
+        os.remove(output)  # pooch made it readable by its owner only; a new file has the usual permissions.
+        with open(output, "xb") as file:
+            _Download(url, file, limit, timeout).finish()
 
     # pooch logs the URL that it is given, so it is given the one without credentials.
     pup = pooch.create(folder, "", registry={file: f"sha256:{sha256}"}, urls={file: shown}, retry_if_failed=2)
@@ -138,12 +202,14 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
         raise OSError(f"{shown} could not be downloaded: {reason}. Check the network and the URL.") from None
     except ValueError:
         raise OSError(f"{shown} is not the file asked for, with sha256 {sha256}; nothing was kept.") from None
+    except TimeoutError as error:
+        raise OSError(f"{shown} could not be downloaded: {error}.") from None
     except OSError as error:
         raise OSError(f"{shown} could not be saved in {str(folder)!r} (ALLCONVNET_CACHE_DIR): {error}.") from None
 
 
 def _timeout() -> float:
-    """Seconds without a byte from the server after which a try is given up."""
+    """Seconds in which a block must arrive."""
     text = os.environ.get("ALLCONVNET_TIMEOUT", "30")
     seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
     check_number("ALLCONVNET_TIMEOUT", seconds, 0.001, 1e6)

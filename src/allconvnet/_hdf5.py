@@ -33,7 +33,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     except Unfit as error:
         raise ValueError(f"{str(path)!r} {error}") from None
     except Exception:  # Of many kinds: h5py's, wherever it meets what is damaged or missing.
-        reason = "is damaged, not an HDF5 file, or is not laid out as Keras writes weights"
+        reason = "is not an HDF5 file, is damaged, or is not laid out as Keras writes weights"
         raise ValueError(f"{str(path)!r} {reason}.") from None
 
 
