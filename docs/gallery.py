@@ -12,6 +12,11 @@ NEEDS = {
     "train_cifar10": "never",
     "train_distributed": "never",
 }
+PICTURES = {
+    "visualize_units": ["explain/units_relu6.png", "explain/class_maps.png", "explain/methods.png"],
+    "train_cifar10": ["runs/all_conv_keras.cifar10_v1/curve.png"],
+    "transfer_learning": ["outputs/transfer_learning.png"],
+}
 STORED = {name for name, variable in NEEDS.items() if not os.environ.get(variable)}
 # Notebooks have neither a file nor a command line.
 FIRST_CELL = """# In the folder `examples` of a checkout, with allconvnet and matplotlib installed.
@@ -37,10 +42,11 @@ def add_stored_output(app, docname: str, source: list[str]) -> None:
     name = docname.removeprefix("gallery/")
     if docname == name or name not in STORED:
         return
-    parts = ["\nThis example was not run for this page. Output of an earlier run:\n"]
+    parts = ["\nThis example was not run for this page"]
+    parts[0] += ", but here is its output of an earlier run:\n" if name in PICTURES else ".\n"
     if (DOCS / f"outputs/{name}.txt").exists():
         parts.append(f".. literalinclude:: /outputs/{name}.txt\n   :language: none\n")
-    parts += [f".. image:: /{path.relative_to(DOCS)}\n" for path in sorted(DOCS.glob(f"outputs/{name}*.png"))]
+    parts += [f".. image:: /{picture}\n" for picture in PICTURES.get(name, ())]
     source[0] += "\n".join(parts)
 
 
