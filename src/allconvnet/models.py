@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from allconvnet._batch_norm import BatchNormalization
-from allconvnet._errors import check_number, unknown
+from allconvnet._errors import check_choice, check_flag, check_number, shortened
 from allconvnet._specs import NORMALIZATION, Conv, Dropout, MaxPool, Normalization, Spec, Variant, get_spec
 from allconvnet._weight_files import WeightsFile, read_weights
 
@@ -87,7 +87,12 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         1369738
     """
     spec = get_spec(variant)
+    flags = {"include_top": include_top, "fresh_head": fresh_head, "include_preprocessing": include_preprocessing}
+    flags |= {"class_relu": class_relu, "dropout": dropout, "dense_prediction": dense_prediction}
+    for flag, value in flags.items():
+        check_flag(flag, value)
     _check_arguments(include_top, classes, fresh_head, pooling, dense_prediction)
+    _check_names(classifier_activation, name)
     loaded = None if weights is None else read_weights(variant, weights)
     form = Form(
         _checked_shape(spec, input_shape, spec.side if dense_prediction else spec.min_side),
@@ -111,19 +116,34 @@ def _checked_shape(spec: Spec, shape: Shape | None, smallest: int) -> Shape:
     fits = isinstance(shape, (tuple, list)) and len(shape) == 3 and shape[2] in (1, 3)
     if not fits or not all(side is None or (isinstance(side, Integral) and side >= smallest) for side in shape[:2]):
         allowed = f"(height, width, 3 or 1) with sides of at least {smallest} or None"
-        raise ValueError(f"Invalid input_shape for this net. Received: input_shape={shape!r}. Allowed: {allowed}.")
+        raise ValueError(
+            f"Invalid input_shape for this net. Received: input_shape={shortened(shape)}. Allowed: {allowed}."
+        )
     return tuple(side and int(side) for side in shape)
 
 
 def _check_arguments(include_top: bool, classes, fresh_head: bool, pooling, dense_prediction: bool) -> None:
-    if pooling not in (None, *_POOLING):
-        raise unknown("pooling", pooling, [None, *_POOLING])
+    check_choice("pooling", pooling, [None, *_POOLING])
     if classes is not None:
-        check_number("classes", classes, 1, whole=True)
+        check_number("classes", classes, 1, 100_000, whole=True)
     if include_top and pooling:
         raise ValueError(f"pooling={pooling!r} needs include_top=False: the top has its own global average.")
     if not include_top and (classes is not None or fresh_head or dense_prediction):
         raise ValueError("classes, fresh_head and dense_prediction need include_top=True: they are about the top.")
+
+
+def _check_names(classifier_activation, name) -> None:
+    if not isinstance(name, (str, type(None))):
+        raise ValueError(f"Invalid name. Received: name={shortened(name)}. Allowed: a text, or None.")
+    try:
+        known = isinstance(classifier_activation, (str, type(None))) and keras.activations.get(classifier_activation)
+    except ValueError:
+        known = False
+    if not known:
+        received = f"classifier_activation={shortened(classifier_activation)}"
+        raise ValueError(
+            f"Unknown classifier_activation. Received: {received}. Allowed: the name of one in Keras, or None."
+        )
 
 
 @dataclass(frozen=True)
