@@ -74,7 +74,7 @@ def calls_of(model: keras.Model) -> tuple[keras.Model, list[Call]]:
 
 def named(calls: list[Call], name: str) -> Call:
     """The only call of the layer of that name."""
-    found = [call for call in calls if call.operation.name == name]
+    found = [call for call in calls if isinstance(name, str) and call.operation.name == name]
     if not found:
         raise unknown("layer", name, [call.operation.name for call in calls])
     if len(found) > 1:

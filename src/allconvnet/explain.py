@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from allconvnet._arrays import numbers
 from allconvnet._backend import prediction_batches, vjp
-from allconvnet._errors import check_number, unknown
+from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._graph import (
     LAST_ACTIVATIONS,
     activation_of,
@@ -91,10 +92,9 @@ def guided_backprop(
         >>> allconvnet.guided_backprop(model, images, target=3).shape
         (2, 32, 32, 3)
     """
-    if method not in _METHODS:
-        raise unknown("method", method, _METHODS)
+    check_choice("method", method, _METHODS)
     images = _checked_images(model, images, batch_size)
-    graph, twins = _graph_with_rule(model, layer and str(layer), method)
+    graph, twins = _graph_with_rule(model, None if layer is None else str(layer), method)
     for original, twin in twins:
         twin.set_weights(original.get_weights())
     gradients = []
@@ -140,9 +140,9 @@ def class_activation_map(
         kind = type(end.operation).__name__
         raise ValueError(f"The logits must be a GlobalAveragePooling2D. Received: {kind} {end.operation.name!r}.")
     count = end.output.shape[-1]
-    chosen = np.arange(count) if classes is None else np.atleast_1d(classes)
+    chosen = np.arange(count) if classes is None else np.atleast_1d(numbers("classes", classes))
     if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not all(0 <= number < count for number in chosen):
-        raise ValueError(f"There is no such class. Received: classes={classes!r}. Allowed: 0 to {count - 1}.")
+        raise ValueError(f"There is no such class. Received: classes={shortened(classes)}. Allowed: 0 to {count - 1}.")
     maps = keras.Model(copy.inputs, end.inputs[0]).predict(**prediction_batches(images, batch_size), verbose=0)
     return maps[..., chosen].astype("float32")
 
@@ -150,7 +150,7 @@ def class_activation_map(
 def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
     check_functional(model)
     check_number("batch_size", batch_size, 1, whole=True)
-    images, wanted = np.asarray(images), model.inputs[0].shape
+    images, wanted = numbers("images", images), model.inputs[0].shape
     fits = images.dtype.kind in "uif" and images.ndim == len(wanted) and len(images)
     if not fits or any(side not in (None, there) for side, there in zip(wanted[1:], images.shape[1:], strict=True)):
         received = f"{images.dtype} {images.shape}"
@@ -214,7 +214,7 @@ def _units(outputs: np.ndarray, target, part: slice, count: int) -> np.ndarray:
     if target is None:
         chosen = flat.argmax(axis=1)
     else:
-        wanted = np.asarray(target)
+        wanted = numbers("target", target)
         per_image = not isinstance(target, tuple) and wanted.ndim > 0
         fits = not per_image or len(wanted) == count
         wanted = wanted[part] if per_image else np.broadcast_to(wanted, (len(outputs), *wanted.shape))
@@ -223,7 +223,7 @@ def _units(outputs: np.ndarray, target, part: slice, count: int) -> np.ndarray:
         if not fits or np.any((wanted < 0) | (wanted >= (shape if is_unit else shape[-1:]))):
             unit = f", a tuple (row, column, channel) within {shape}" if len(shape) > 1 else ""
             allowed = f"None, a number 0 to {shape[-1] - 1}{unit}, or one of these for each of {count} images"
-            raise ValueError(f"There is no such target. Received: target={target!r}. Allowed: {allowed}.")
+            raise ValueError(f"There is no such target. Received: target={shortened(target)}. Allowed: {allowed}.")
         if is_unit:
             chosen = np.ravel_multi_index(tuple(wanted.T), shape)
         else:
