@@ -34,6 +34,7 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
             the same logits up to rounding.
 
     Raises:
+        TypeError: one of them is not a model.
         ValueError: the two are not the same net, or a convolution before batch normalization has a bias.
 
     Example:
@@ -44,6 +45,9 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
         >>> plain = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
         >>> allconvnet.fold_batch_norm(trained, plain)
     """
+    for name, model in (("trained", trained), ("plain", plain)):
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"{name} must be a keras.Model. Received: {type(model).__name__}.")
     convolutions = keras.layers.Conv2D
     sources, targets = (
         [layer for layer in model.layers if isinstance(layer, convolutions)] for model in (trained, plain)
