@@ -56,7 +56,10 @@ def to_picture(
     """
     arrays, columns = numbers("arrays", arrays), 8 if columns is None else columns
     check_number("columns", columns, 1, whole=True)
-    check_number("cell", cell, 1, whole=True)
+    check_number("cell", cell, 1, 1024, whole=True)
+    if not isinstance(caption, str):
+        raise TypeError(f"caption must be a text. Received: {type(caption).__name__}.")
+    images = None if images is None else numbers("images", images)
     _check_arrays(arrays, images, labels)
     columns = min(len(arrays), columns)
     texts = [label.split("\n") for label in labels or [""] * len(arrays)]
@@ -86,10 +89,10 @@ def _check_arrays(arrays: np.ndarray, images: np.ndarray | None, labels: Sequenc
         raise ValueError(f"These arrays make no picture. Received: {received}. Allowed: {allowed}.")
     if not np.isfinite(arrays).all():
         raise ValueError("The arrays are infinite or not a number.")
-    if images is not None and (colors or len(images) != len(arrays) or np.asarray(images).dtype != np.uint8):
-        received += f" with images {np.asarray(images).dtype} {np.shape(images)}"
+    if images is not None and (colors or images.dtype != np.uint8 or images.shape[::3] != (len(arrays), 3)):
+        received += f" with images {images.dtype} {images.shape}"
         raise ValueError(f"images must be uint8 [N, height, width, 3] for float maps. Received: {received}.")
-    if labels is not None and (isinstance(labels, str) or len(labels) != len(arrays)):
+    if labels is not None and (len(labels) != len(arrays) or not all(isinstance(label, str) for label in labels)):
         raise ValueError(f"There must be one label for each of {len(arrays)} arrays. Received: labels={labels!r}.")
 
 
