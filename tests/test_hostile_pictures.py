@@ -187,7 +187,7 @@ def test_limit_is_set_by_a_variable(monkeypatch):
         load_image(encode(".png"))
     with pytest.raises(ValueError, match=r"Received: 60x40 pixels. Allowed: 1,199 pixels"):
         load_image(PROGRESSIVE)
-    with pytest.raises(ValueError, match=r"Invalid size. Received: size=\(48, 50\). Allowed: 2,399 pixels"):
+    with pytest.raises(ValueError, match=r"Invalid size. Received: size=\(48, 50\). Allowed: .* 2,399 pixels"):
         load_image(COLORS, size=(48, 50))
     for value in ("0", "many", "1e6", "-1", ""):
         monkeypatch.setenv("ALLCONVNET_MAX_PIXELS", value)

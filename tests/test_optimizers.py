@@ -112,7 +112,7 @@ def test_configuration_round_trip(value):
         (lambda: ConvMuon(l2=-1.0), r"Invalid l2. Received: l2=-1.0. Allowed: 0 or more"),
         (
             lambda: ConvMuon(exclude="class_conv"),
-            r"exclude must be a list of layer names, not a single string. Received: 'class_conv'",
+            r"exclude must be a list of layer names. Received: 'class_conv'",
         ),
         (
             lambda: LinearWarmupDecay(-0.2, 9, 0.2),

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from allconvnet._errors import shortened
 from allconvnet._picture_headers import check_header, check_pixel_count, max_bytes
 
 # A path, the bytes of a file, an array, a PIL image, or a file object open for reading bytes.
@@ -19,7 +20,7 @@ Source = str | os.PathLike[str] | bytes | np.ndarray | Any
 def shown(source: Source) -> str:
     if isinstance(source, np.ndarray):
         return f"{source.dtype} {source.shape}"
-    return f"{len(source)} bytes" if isinstance(source, bytes) else repr(source)
+    return f"{len(source)} bytes" if isinstance(source, bytes) else shortened(source)
 
 
 def pixels(source: Source) -> np.ndarray:
@@ -36,7 +37,7 @@ def pixels(source: Source) -> np.ndarray:
         return source
     if isinstance(source, (str, os.PathLike)):
         if not Path(source).is_file():
-            raise FileNotFoundError(f"There is no picture {os.fspath(source)!r}.")
+            raise FileNotFoundError(f"There is no picture {shortened(os.fspath(source))}.")
         with Path(source).open("rb") as file:
             encoded = _read(file)
     else:

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from allconvnet._arrays import numbers
 from allconvnet._backend import native_precision, processes
-from allconvnet._errors import check_number, unknown
+from allconvnet._errors import check_choice, check_number, checked_path, unknown
 from allconvnet._run import Run
 from allconvnet._specs import get_spec
 from allconvnet._weights import CLASS_NAMES
@@ -41,8 +42,7 @@ def checked_recipe(call: Call) -> Recipe:
     spec = get_spec(call.variant)
     if spec.side != 32:
         raise ValueError(f"{call.variant!r} is made for images of {spec.side}x{spec.side}, not for CIFAR's 32x32.")
-    if call.precision not in get_args(Precision):
-        raise unknown("precision", call.precision, get_args(Precision))
+    check_choice("precision", call.precision, get_args(Precision))
     check_number("seed", call.seed, 0, 2**32 - 1, whole=True)
     check_number("held_out", call.held_out, 0, whole=True)
     recipe = RECIPES.get(call.recipe) if isinstance(call.recipe, str) else call.recipe
@@ -60,7 +60,9 @@ def new_run(call: Call, recipe: Recipe, train: Split, test: Split) -> Run:
     label = call.recipe if isinstance(call.recipe, str) else "custom"
     options = {"epochs": call.epochs, "heldout": call.held_out}
     own = "".join(f"-{name}{value}" for name, value in options.items() if value)
-    folder = Path(call.output_dir or f"{call.variant}-{call.dataset}-{label}-seed{call.seed}{own}").expanduser()
+    folder = Path(f"{call.variant}-{call.dataset}-{label}-seed{call.seed}{own}")
+    if call.output_dir is not None:
+        folder = checked_path("output_dir", call.output_dir)
     checksum = 0
     for part in (*train, *test):
         checksum = zlib.crc32(np.ascontiguousarray(part), checksum)
@@ -74,12 +76,14 @@ def new_run(call: Call, recipe: Recipe, train: Split, test: Split) -> Run:
 
 def checked_data(call: Call) -> list[Split]:
     """The training and the test images with their labels, `[N]`; `keras.datasets` has them as `[N, 1]`."""
-    data = call.data if isinstance(call.data, (tuple, list)) else load(call.dataset, call.data)
+    data = call.data
+    if not isinstance(data, (tuple, list)):
+        data = load(call.dataset, None if data is None else checked_path("data", data))
     if not all(isinstance(split, (tuple, list)) for split in data) or [len(split) for split in data] != [2, 2]:
         allowed = "((training images, labels), (test images, labels))"
         raise ValueError(f"The data are not two splits. Received: {len(data)} parts. Allowed: {allowed}.")
     classes, splits = len(CLASS_NAMES[call.dataset]), []
-    for images, labels in (map(np.asarray, split) for split in data):
+    for images, labels in ([numbers("data", part) for part in split] for split in data):
         fits = images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3) and labels.dtype.kind in "iu"
         if not fits or not len(images) == labels.size > 0:
             received = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"

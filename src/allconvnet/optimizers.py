@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import keras
 from keras import ops
 
-from allconvnet._errors import check_number
+from allconvnet._errors import check_number, shortened
 
 __all__ = ["ConvMuon", "LinearWarmupDecay"]
 
@@ -89,16 +89,18 @@ class ConvMuon(keras.optimizers.Optimizer):
         sgd_ratio: float = 4 / 3,
         sgd_momentum: float = 0.9,
         l2: float = 0.0,
-        exclude: Iterable[str] = (),
+        exclude: Collection[str] = (),
         name: str = "conv_muon",
         **kwargs,
     ) -> None:
+        if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            check_number("learning_rate", learning_rate, 0)
         check_number("momentum", momentum, 0, 1)
         check_number("sgd_ratio", sgd_ratio, 0)
         check_number("sgd_momentum", sgd_momentum, 0, 1)
         check_number("l2", l2, 0)
-        if isinstance(exclude, str):
-            raise ValueError(f"exclude must be a list of layer names, not a single string. Received: {exclude!r}.")
+        if not isinstance(exclude, (tuple, list, set)) or not all(isinstance(layer, str) for layer in exclude):
+            raise ValueError(f"exclude must be a list of layer names. Received: {shortened(exclude)}.")
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.sgd_ratio, self.sgd_momentum, self.l2 = momentum, sgd_ratio, sgd_momentum, l2
         self.exclude = tuple(exclude)

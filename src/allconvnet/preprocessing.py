@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 from allconvnet import _weights
 from allconvnet._arrays import numbers
 from allconvnet._decode import Source, check_pixels, is_pil, pixels, rgb, shown
-from allconvnet._errors import check_number, unknown
+from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._picture_headers import max_pixels
 from allconvnet._weight_files import normalization_of, open_file, own_file, read_attributes
 
@@ -72,14 +72,14 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
 
 
 def _check_form(size: object, fit: object) -> None:
-    if fit not in ("resize", "crop"):
-        raise unknown("fit", fit, ("resize", "crop"))
+    check_choice("fit", fit, ("resize", "crop"))
+    if size is None:
+        return
     pair = isinstance(size, (tuple, list)) and len(size) == 2
-    if size is not None and not (pair and all(isinstance(side, Integral) and side > 0 for side in size)):
-        raise ValueError(f"Invalid size. Received: size={size!r}. Allowed: (height, width) in pixels, or None.")
-    if size is not None and math.prod(map(int, size)) > max_pixels():
-        raise ValueError(f"Invalid size. Received: size={size!r}. Allowed: {max_pixels():,} pixels; the environment "
-                         "variable ALLCONVNET_MAX_PIXELS raises this.")  # fmt: skip
+    whole = pair and all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in size)
+    if not whole or math.prod(map(int, size)) > max_pixels():
+        allowed = f"(height, width), up to {max_pixels():,} pixels (ALLCONVNET_MAX_PIXELS raises this), or None"
+        raise ValueError(f"Invalid size. Received: size={shortened(size)}. Allowed: {allowed}.")
 
 
 def load_images(
@@ -111,7 +111,8 @@ def load_images(
         (2, 32, 32, 3)
     """
     one_array = isinstance(sources, np.ndarray) and sources.ndim == 3 and sources.shape[2] in (1, 3, 4)
-    if isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read") or is_pil(sources) or one_array:
+    one = isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read") or is_pil(sources) or one_array
+    if one or not isinstance(sources, Iterable) or (isinstance(sources, np.ndarray) and not sources.ndim):
         raise TypeError(f"load_images takes a list of pictures; load_image takes one. Received: {shown(sources)}.")
     _check_form(size, fit)
     images = []
@@ -212,7 +213,7 @@ def decode_predictions(
     # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
     scores = numbers("predictions", predictions).astype("float64")
     if class_names is not None and not _is_list_of_names(class_names):
-        raise ValueError(f"class_names must be a list of texts, not a single one. Received: {class_names!r}.")
+        raise ValueError(f"class_names must be a list of texts, not a single one. Received: {shortened(class_names)}.")
     names = _class_names(weights) if class_names is None else tuple(class_names)
     if scores.ndim != 2 or scores.shape[1] != len(names):
         way_out = 'Pass class_names, or the weights (such as "cifar100")'
@@ -227,7 +228,7 @@ def decode_predictions(
 
 def _is_list_of_names(names: object) -> bool:
     return (
-        isinstance(names, (Sequence, np.ndarray))
+        (isinstance(names, Sequence) or (isinstance(names, np.ndarray) and names.ndim == 1))
         and not isinstance(names, (str, bytes))
         and all(isinstance(name, str) for name in names)
     )

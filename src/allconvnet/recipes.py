@@ -11,7 +11,7 @@ from typing import Literal
 import keras
 from keras.optimizers import schedules
 
-from allconvnet._errors import check_number, unknown
+from allconvnet._errors import check_choice, check_flag, check_number, shortened
 from allconvnet.optimizers import ConvMuon, LinearWarmupDecay
 
 __all__ = ["RECIPES", "Recipe"]
@@ -76,8 +76,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for field, allowed in _CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise unknown(field, getattr(self, field), allowed)
+            check_choice(field, getattr(self, field), allowed)
+        for field in ("batch_norm", "dropout", "whiten", "nesterov"):
+            check_flag(field, getattr(self, field))
         for limits, names in _RANGES.items():
             for field in names:
                 check_number(field, getattr(self, field), *limits, whole=isinstance(_DEFAULTS[field], int))
@@ -86,13 +87,15 @@ class Recipe:
             or not self.phases
             or not all(_is_phase(phase) for phase in self.phases)
         ):
-            allowed = "((epochs, side), ...), whole numbers of 1 or more"
-            raise ValueError(f"Invalid phases. Received: phases={self.phases!r}. Allowed: {allowed}.")
+            allowed = f"((epochs, side), ...), whole numbers from 1 to {_LARGEST}"
+            raise ValueError(f"Invalid phases. Received: phases={shortened(self.phases)}. Allowed: {allowed}.")
         if self.muon_rate and not (self.batch_norm and self.nesterov):
             raise ValueError("Muon needs batch_norm=True and nesterov=True. Use muon_rate=0 for SGD everywhere.")
-        drops = list(self.drops) if isinstance(self.drops, (tuple, list)) else []
-        if self.schedule == "steps" and (not drops or drops[0] < 1 or drops != sorted(drops)):
-            raise ValueError(f'schedule="steps" needs drops of 1 or more, in order. Received: drops={self.drops!r}.')
+        drops = list(self.drops) if isinstance(self.drops, (tuple, list)) else [0]
+        whole = all(isinstance(drop, Integral) and drop >= 1 for drop in drops)
+        if not whole or drops != sorted(drops) or (self.schedule == "steps" and not drops):
+            received = f"drops={shortened(self.drops)}"
+            raise ValueError(f'schedule="steps" needs drops of 1 or more, in order. Received: {received}.')
 
     @property
     def epochs(self) -> int:
@@ -110,7 +113,7 @@ class Recipe:
 
     def resized(self, epochs: int) -> Recipe:
         """The recipe with another number of epochs, divided among the phases as before; the last ones remain."""
-        check_number("epochs", epochs, 1, whole=True)
+        check_number("epochs", epochs, 1, _LARGEST, whole=True)
         phases, left, before = [], int(epochs), self.epochs
         for number, side in self.phases:
             before -= number
@@ -136,9 +139,12 @@ class Recipe:
         )
 
 
+_LARGEST = 10_000  # Epochs of a recipe, and side of its images.
+
+
 def _is_phase(phase: object) -> bool:
     pair = isinstance(phase, (tuple, list)) and len(phase) == 2
-    return pair and all(isinstance(part, Integral) and part >= 1 for part in phase)
+    return pair and all(isinstance(part, Integral) and 1 <= part <= _LARGEST for part in phase)
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Recipe)}

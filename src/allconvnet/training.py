@@ -16,7 +16,7 @@ from allconvnet import _backend
 from allconvnet._arrays import numbers
 from allconvnet._augment import Augment, epoch_images, mirrored, scaled
 from allconvnet._batch_norm import fold_batch_norm
-from allconvnet._errors import check_number, unknown
+from allconvnet._errors import check_choice, check_number
 from allconvnet._fit_arguments import Call, Data, Precision, check_labels, checked_data, checked_recipe, new_run
 from allconvnet._run import LOWER_RATES, Run
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
@@ -163,8 +163,7 @@ def evaluate_top1(
     """
     images, labels = numbers("images", images), numbers("labels", labels, "ui")
     check_number("batch_size", batch_size, 1, whole=True)
-    if verbose not in ("auto", 0, 1, 2):
-        raise unknown("verbose", verbose, ["auto", 0, 1, 2])
+    check_choice("verbose", verbose, ["auto", 0, 1, 2])
     if not images.ndim or not len(images) or labels.shape not in ((len(images),), (len(images), 1)):
         received = f"shapes {images.shape} and {labels.shape}"
         raise ValueError(f"There must be one label an image. Received: images and labels of {received}.")

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from allconvnet._arrays import numbers
 from allconvnet._decode import check_pixels
+from allconvnet._errors import check_number, checked_path
 from allconvnet._files import replacing
 from allconvnet._npz import read_npz
 
@@ -15,6 +17,7 @@ __all__ = ["ZCA", "global_contrast_normalize"]
 
 
 _NORM = 55.0
+_MAX_VALUES = 20_000  # Of an image: the matrix has the square of them.
 
 
 def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
@@ -35,7 +38,7 @@ def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
         >>> round(float(np.linalg.norm(allconvnet.global_contrast_normalize(image))), 3)
         55.0
     """
-    images = np.asarray(images)
+    images = numbers("images", images)
     if images.ndim != 4:
         raise ValueError(
             f"Not a batch of images. Received: shape {images.shape}. Allowed: [N, height, width, channels]."
@@ -46,6 +49,14 @@ def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(flat, axis=1, keepdims=True) / _NORM
     norms[norms < 1e-8] = 1
     return (flat / norms).astype("float32").reshape(images.shape)
+
+
+def _flat(images: object) -> np.ndarray:
+    """float64 `[N, values]`."""
+    array = numbers("images", images)
+    if not array.ndim or not array.size or not np.all(np.abs(array.astype("float64")) < 1e30):
+        raise ValueError(f"Invalid images. Received: {array.dtype} {array.shape}. Allowed: [N, ...], finite.")
+    return array.reshape(len(array), -1).astype("float64")
 
 
 @dataclass(frozen=True)
@@ -69,29 +80,33 @@ class ZCA:
     @classmethod
     def fit(cls, images: np.ndarray, bias: float = 0.1) -> ZCA:
         """Whitening for images `[N, height, width, channels]`; `bias` is added to each eigenvalue."""
-        flat = np.asarray(images, "float64").reshape(len(images), -1)
+        flat = _flat(images)
+        check_number("bias", bias, 1e-9)
+        if flat.shape[1] > _MAX_VALUES:
+            raise ValueError(f"images must have at most {_MAX_VALUES:,} values each. Received: {flat.shape[1]:,}.")
         mean = flat.mean(axis=0)
         values, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
         return cls(mean, vectors / np.sqrt(values + bias) @ vectors.T)
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Whitened images, float32, in the shape received; ValueError if they have another size."""
-        flat = np.asarray(images, "float64").reshape(len(images), -1)
+        flat = _flat(images)
         if flat.shape[1] != len(self.mean):
-            raise ValueError(f"Fitted on images of {len(self.mean)} values. Received: {flat.shape[1]} values an image.")
+            raise ValueError(f"Fitted on images of {len(self.mean)} values. Received: {flat.shape[1]} values each.")
         return ((flat - self.mean) @ self.matrix).astype("float32").reshape(np.shape(images))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an .npz file, whole or not at all."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(checked_path("path", path, file=True)) as temporary, temporary.open("wb") as file:
             np.savez(file, mean=self.mean, matrix=self.matrix)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ZCA:
         """Reads a file of `save`; ValueError if it is damaged."""
+        path = checked_path("path", path)
         saved = read_npz(path)
         mean, matrix = (saved.get(name, np.zeros(0, bool)) for name in ("mean", "matrix"))
         finite = all(part.dtype.kind == "f" and np.isfinite(part).all() for part in (mean, matrix))
         if not finite or matrix.shape != (mean.size, *mean.shape):
-            raise ValueError(f"{os.fspath(path)!r} is damaged: mean {mean.shape}, matrix {matrix.shape}.")
+            raise ValueError(f"{str(path)!r} is damaged: mean {mean.shape}, matrix {matrix.shape}.")
         return cls(mean, matrix)
