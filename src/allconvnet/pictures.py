@@ -92,7 +92,8 @@ def _check_arrays(arrays: np.ndarray, images: np.ndarray | None, labels: Sequenc
     if images is not None and (colors or images.dtype != np.uint8 or images.shape[::3] != (len(arrays), 3)):
         received += f" with images {images.dtype} {images.shape}"
         raise ValueError(f"images must be uint8 [N, height, width, 3] for float maps. Received: {received}.")
-    if labels is not None and (len(labels) != len(arrays) or not all(isinstance(label, str) for label in labels)):
+    texts = isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels)
+    if labels is not None and not (texts and len(labels) == len(arrays)):
         raise ValueError(f"There must be one label for each of {len(arrays)} arrays. Received: labels={labels!r}.")
 
 
