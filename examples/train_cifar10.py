@@ -16,6 +16,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
+
 import allconvnet
 
 
@@ -39,9 +41,6 @@ def main() -> None:
     if changes := dict(change.split("=", 1) for change in arguments.pop("set")):
         values = {field: ast.literal_eval(value) for field, value in changes.items()}
         arguments["recipe"] = dataclasses.replace(allconvnet.RECIPES[arguments["recipe"]], **values)
-
-    import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
-
     fit = {"cifar10": allconvnet.fit_cifar10, "cifar100": allconvnet.fit_cifar100}[arguments.pop("dataset")]
     try:
         result = fit(**arguments)
