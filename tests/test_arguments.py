@@ -128,6 +128,7 @@ CASES = {
         allconvnet.class_activation_map,
         lambda: {"model": net(), "images": IMAGES[:2], "classes": 3, "batch_size": 8},
         finite("float32", 4),
+        PICTURE,
     ),
     "decode_predictions": Case(
         allconvnet.decode_predictions,
@@ -141,7 +142,7 @@ CASES = {
         allconvnet.evaluate_top1,
         lambda: {"model": net(), "images": IMAGES, "labels": LABELS, "batch_size": 8, "verbose": 0},
         lambda top1: 0 <= top1 <= 100,
-        ("label",),
+        ("label", "pixels"),
     ),
     "feature_extractor": Case(
         allconvnet.feature_extractor,

@@ -105,3 +105,8 @@ def test_picture_of_other_types(dtype):
 def test_picture_of_no_numbers(shape, value):
     with pytest.raises(ValueError, match=r"arrays are infinite or not a number"):
         to_picture(np.full(shape, value))
+
+
+def test_caption_that_is_no_unicode():
+    """As names of files can be; OpenCV crashes on it."""
+    assert to_picture(np.zeros((1, 4, 4)), caption="a\ud800b", cell=8).dtype == np.uint8

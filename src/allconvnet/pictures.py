@@ -99,6 +99,7 @@ def _check_arrays(arrays: np.ndarray, images: np.ndarray | None, labels: Sequenc
 
 def _write(canvas: np.ndarray, text: str, left: int, base: int, room: int, color: tuple[int, ...] = _BLACK) -> None:
     """Text on a base line; its end becomes dots where there is no room for it."""
+    text = text[:2000].encode("utf-8", "replace").decode()  # OpenCV crashes on a lone surrogate.
     shown = text
     while shown and _width(shown) > room:
         text = text[:-1]

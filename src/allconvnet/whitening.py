@@ -86,7 +86,8 @@ class ZCA:
             raise ValueError(f"images must have at most {_MAX_VALUES:,} values each. Received: {flat.shape[1]:,}.")
         mean = flat.mean(axis=0)
         values, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
-        return cls(mean, vectors / np.sqrt(values + bias) @ vectors.T)
+        # Rounding makes eigenvalues of 0 slightly negative.
+        return cls(mean, vectors / np.sqrt(np.maximum(values, 0) + bias) @ vectors.T)
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Whitened images, float32, in the shape received; ValueError if they have another size."""
