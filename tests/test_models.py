@@ -15,6 +15,7 @@ import pytest
 from allconvnet import (
     AllConvNet,
     decode_predictions,
+    evaluate_top1,
     feature_extractor,
     fold_batch_norm,
     list_variants,
@@ -582,3 +583,27 @@ def test_dense_prediction_of_uneven_sides(photograph):
 def test_dense_prediction_errors(arguments, match):
     with pytest.raises(ValueError, match=match):
         AllConvNet(weights=None, dense_prediction=True, **arguments)
+
+
+def test_normalization_layers_of_older_models(tmp_path, cifar10):
+    """Models saved by version 1.1 have a Normalization layer: they are saved and checked as those of today."""
+    mean, std = NORMALIZATION["cifar10"]
+    model = AllConvNet("all_cnn_c")
+
+    def call(layer, *args, **kwargs):
+        if layer.name == "normalization":
+            variance = np.square(std).tolist()
+            layer = keras.layers.Normalization(mean=list(mean), variance=variance, name="normalization")
+        return layer(*args, **kwargs)
+
+    older = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    assert "Normalization" in [type(layer).__name__ for layer in older.layers]
+    images, labels = cifar10[1][0][:100], cifar10[1][1][:100]
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(older.predict(images, verbose=0), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"look like 0..1"):
+        evaluate_top1(older, images / 255, labels)
+    path, names = tmp_path / "older.weights.h5", [str(number) for number in range(10)]
+    save_weights(older, path, variant="all_cnn_c", class_names=names, dtype="float32")
+    again = AllConvNet("all_cnn_c", weights=path)
+    np.testing.assert_allclose(again.predict(images, verbose=0), expected, rtol=0, atol=1e-5)

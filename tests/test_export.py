@@ -1,0 +1,91 @@
+"""Exported files answer as the model does, in the runtimes that they are for."""
+
+import keras
+import numpy as np
+import pytest
+
+from allconvnet import AllConvNet
+
+BACKEND = keras.backend.backend()
+# By format and backend: what Keras needs to write it. PyTorch's needs nothing else than PyTorch for its own format.
+ONNX = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
+OPENVINO = {"tensorflow": "openvino", "torch": "openvino"}
+TORCH = {"torch": "torch"}
+TENSORFLOW = {"tensorflow": "tensorflow"}
+# The exporters' own warnings, of deprecated names in NumPy, PyTorch and protobuf.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def onnxruntime(path):
+    session = pytest.importorskip("onnxruntime").InferenceSession(path)
+    return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def opencv(path):
+    import cv2
+
+    def run(images):
+        net = cv2.dnn.readNetFromONNX(str(path))
+        net.setInput(images)
+        return net.forward()
+
+    return run
+
+
+def openvino(path):
+    # Without the hint OpenVINO computes in bfloat16 where the processor can.
+    model = pytest.importorskip("openvino").compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: model(images)[0]
+
+
+def litert(path):
+    runner = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(path)).get_signature_runner()
+    (name,) = runner.get_input_details()
+    return lambda images: next(iter(runner(**{name: images}).values()))
+
+
+def saved_model(path):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)
+    return lambda images: loaded.serve(images).numpy()
+
+
+def pytorch(path):
+    import torch
+
+    module = torch.export.load(path).module()
+    return lambda images: module(torch.from_numpy(images)).detach().numpy()
+
+
+CASES = {
+    "onnx": ("net.onnx", ONNX, [opencv, onnxruntime]),
+    "openvino": ("net.xml", OPENVINO, [openvino]),
+    "litert": ("net.tflite", TENSORFLOW, [litert]),
+    "tf_saved_model": ("net", TENSORFLOW, [saved_model]),
+    "torch": ("net.pt2", TORCH, [pytorch]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("kind", CASES)
+def test_file_answers_as_the_model(kind, dtype, tmp_path, cifar10):
+    name, needs, runtimes = CASES[kind]
+    if BACKEND not in needs:
+        pytest.skip(f"Keras does not write it from {BACKEND}")
+    pytest.importorskip(needs[BACKEND])
+    images = cifar10[1][0][:256]
+    model = AllConvNet("all_cnn_c")
+    options = {"input_signature": [keras.InputSpec(shape=(None, 32, 32, 3), dtype=dtype)], "verbose": False}
+    if kind == "torch":
+        import torch
+
+        options["dynamic_shapes"] = {0: torch.export.Dim("batch")}
+    model.export(str(tmp_path / name), format=kind, **options)
+    expected = model.predict(images, verbose=0)
+    assert expected.max() > 0.9
+    for runtime in runtimes:
+        run = runtime(str(tmp_path / name))
+        for count in (256, 1, 7):
+            scores = run(images[:count].astype(dtype))
+            np.testing.assert_allclose(scores, expected[:count], rtol=0, atol=1e-4)
