@@ -206,7 +206,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     labels = {}
     for axis in axes.flat:
         labels.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    figure.legend(labels.values(), labels, loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(list(labels.values()), list(labels), loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(path, dpi=125)
     plt.close(figure)
 
