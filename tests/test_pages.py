@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -15,13 +16,12 @@ PAGES = [page for page in PAGES if "```python" in page.read_text()]
 BLOCK = re.compile(r"^(?:<!-- needs (\w+) -->\n)?```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_runs(page, tmp_path, monkeypatch, tiny):
-    """In an empty folder with the example pictures; a block after `<!-- needs X -->` only where X is installed.
+    """In an empty folder with the example pictures.
 
-    A training of minutes is one of a tiny net on noise.
+    A block after `<!-- needs X -->` runs only where X is installed and, if it sets KERAS_BACKEND, X is the backend. A
+    training of minutes is one of a tiny net on noise.
     """
     (tmp_path / "examples").symlink_to(TOP / "examples")
     monkeypatch.chdir(tmp_path)
@@ -35,7 +35,8 @@ def test_page_runs(page, tmp_path, monkeypatch, tiny):
     names = {"__name__": page.stem}
     for block in blocks:
         needed, code = block.groups()
-        if needed is None or importlib.util.find_spec(needed):
+        other = "KERAS_BACKEND" in code and keras.backend.backend() != needed
+        if needed is None or (importlib.util.find_spec(needed) and not other):
             # Empty lines before it, so that a traceback has the line of the page.
             before = "\n" * text.count("\n", 0, block.start(2))
             exec(compile(before + code, page, "exec"), names)  # noqa: S102 - our own pages
