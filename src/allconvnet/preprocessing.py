@@ -30,7 +30,7 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     converted. Shrinking averages areas, enlarging is cubic; a picture of the right size stays as it is, bit for bit.
 
     Files may be JPEG, PNG, WebP, GIF (the first picture), TIFF, BMP or PNM. A picture may have 40 million pixels;
-    those of 16 bits, animations, TIFF, PNM and progressive JPEG take more memory and may have half as many. The size
+    GIF, TIFF, PNM, progressive JPEG, animations and 16 bits take more memory and may have half as many. The size
     is read from the header of the file, before anything is decoded. The environment variable ALLCONVNET_MAX_PIXELS
     sets another limit.
 
