@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from allconvnet._errors import listed
+from allconvnet._errors import check_choice, listed, shortened
 from allconvnet._fetch import fetch_url, fetch_weights
 from allconvnet._files import replacing
 from allconvnet._hdf5 import Unfit, inside, is_plain, open_file, read_channels, read_floats, read_text
@@ -99,7 +99,8 @@ def _published(variant: str, weights: object) -> Path:
     if tag in tags:
         return fetch_weights(f"{variant}.{tag}")
     own = "None for random weights, or a path (.h5) or URL"
-    raise ValueError(f"Unknown weights for {variant!r}. Received: weights={weights!r}. Allowed: {listed(tags)}; {own}.")
+    received = f"weights={shortened(weights)}"
+    raise ValueError(f"Unknown weights for {variant!r}. Received: {received}. Allowed: {listed(tags)}; {own}.")
 
 
 def kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
@@ -157,11 +158,13 @@ def save_weights(
     """
     if not str(path).endswith(".weights.h5"):
         raise ValueError(f"Unknown file type. Received: path={str(path)!r}. Allowed: a name that ends in .weights.h5.")
-    if dtype not in ("float16", "float32"):
-        raise ValueError(f"Unknown dtype. Received: dtype={dtype!r}. Allowed: 'float16' or 'float32'.")
+    check_choice("dtype", dtype, ("float16", "float32"))
+    if not hasattr(model, "layers"):
+        raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")
     layers = {layer.name: layer for layer in model.layers}
     convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
-    names, classes = [str(name) for name in class_names], convolutions[-1].filters if convolutions else 0
+    one_text = isinstance(class_names, (str, bytes)) or not isinstance(class_names, Iterable)
+    names, classes = [] if one_text else [*map(str, class_names)], convolutions[-1].filters if convolutions else 0
     for number, (found, wanted) in enumerate(zip_longest(_steps(model), _steps_of(get_spec(variant), classes))):
         if found != wanted:
             raise ValueError(f"The model is not {variant!r} as AllConvNet builds it: step {number + 1} is {found}, "
@@ -169,8 +172,8 @@ def save_weights(
     normalization = normalization_of(layers.get("normalization"))
     if normalization is None:
         raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
-    if isinstance(class_names, str) or len(names) != classes or classes > _MAX_CLASSES:
-        received = repr(class_names) if isinstance(class_names, str) else f"{len(names)} names"
+    if len(names) != classes or classes > _MAX_CLASSES:
+        received = shortened(class_names) if one_text else f"{len(names)} names"
         raise ValueError(f"class_names must be a list of {classes} names, one a class, {_MAX_CLASSES:,} at most. "
                          f"Received: {received}.")  # fmt: skip
     with np.errstate(over="ignore"):

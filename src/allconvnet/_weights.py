@@ -159,7 +159,7 @@ def weights_info(name: str) -> Weights:
         1369738
     """
     names = WEIGHTS | {f"{record.variant}.{record.dataset}": record for record in WEIGHTS.values() if record.default}
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise unknown("weights", name, WEIGHTS)
     return names[name]
 

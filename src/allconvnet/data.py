@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from allconvnet._batches import Batch, read_batch
+from allconvnet._errors import checked_path
 from allconvnet._fetch import fetch_dataset
 from allconvnet._weights import CIFAR10_CLASSES, CIFAR100_CLASSES, CLASS_NAMES
 
@@ -89,7 +90,8 @@ def load_cifar100(source: str | os.PathLike[str] | None = None) -> tuple[Split, 
 def load(name: str, source: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
     """The data set "cifar10" or "cifar100"."""
     layout, classes = _LAYOUTS[name], len(CLASS_NAMES[name])
-    path = Path(source or os.environ.get(f"ALLCONVNET_{name.upper()}") or fetch_dataset(name)).expanduser()
+    source = (os.environ.get(f"ALLCONVNET_{name.upper()}") or None) if source is None else source
+    path = fetch_dataset(name) if source is None else checked_path("source", source)
     counts = dict.fromkeys(layout.batches, _IMAGES[0] // (len(layout.batches) - 1)) | {layout.batches[-1]: _IMAGES[1]}
     found: dict[str, tuple[IO[bytes], Batch]] = {}
     batch = ""
