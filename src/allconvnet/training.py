@@ -164,9 +164,10 @@ def evaluate_top1(
     images, labels = numbers("images", images), numbers("labels", labels, "ui")
     check_number("batch_size", batch_size, 1, whole=True)
     check_choice("verbose", verbose, ["auto", 0, 1, 2])
-    if not images.ndim or not len(images) or labels.shape not in ((len(images),), (len(images), 1)):
-        received = f"shapes {images.shape} and {labels.shape}"
-        raise ValueError(f"There must be one label an image. Received: images and labels of {received}.")
+    count = len(images) if images.ndim else 0
+    if not count or labels.shape not in ((count,), (count, 1)):
+        received = f"{count} images, {labels.size} labels of shape {labels.shape}"
+        raise ValueError(f"There must be one label an image. Received: {received}.")
     check_model_pixels(model, images)
     verbose = int(len(images) > 1000) if verbose == "auto" else verbose
     scores = model.predict(**_backend.prediction_batches(images, batch_size), verbose=verbose)
