@@ -8,7 +8,7 @@ from allconvnet import AllConvNet
 
 BACKEND = keras.backend.backend()
 # By format and backend: what Keras needs to write it. PyTorch's needs nothing else than PyTorch for its own format.
-ONNX = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
+ONNX = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnx"}
 OPENVINO = {"tensorflow": "openvino", "torch": "openvino"}
 TORCH = {"torch": "torch"}
 TENSORFLOW = {"tensorflow": "tensorflow"}

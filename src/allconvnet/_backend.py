@@ -27,7 +27,6 @@ def vjp(function: Callable, inputs) -> tuple[object, Callable]:
             tape.watch(inputs)
             outputs = function(inputs)
         return outputs, lambda weights: tape.gradient(outputs, inputs, weights, unconnected_gradients="zero")
-    check_gradients()
     import torch
 
     inputs = inputs.detach().requires_grad_()
