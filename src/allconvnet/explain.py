@@ -9,14 +9,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-<<<<<<< HEAD
 from allconvnet._arrays import numbers
-from allconvnet._backend import prediction_batches, vjp
-from allconvnet._errors import check_choice, check_number, shortened
-=======
 from allconvnet._backend import check_gradients, prediction_batches, vjp
-from allconvnet._errors import check_number, unknown
->>>>>>> 705deeb (Pages on backends and on exporting; the backends that only predict are named before anything is computed)
+from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._graph import (
     LAST_ACTIVATIONS,
     activation_of,
@@ -97,13 +92,8 @@ def guided_backprop(
         >>> allconvnet.guided_backprop(model, images, target=3).shape
         (2, 32, 32, 3)
     """
-<<<<<<< HEAD
-    check_choice("method", method, _METHODS)
-=======
     check_gradients()
-    if method not in _METHODS:
-        raise unknown("method", method, _METHODS)
->>>>>>> 705deeb (Pages on backends and on exporting; the backends that only predict are named before anything is computed)
+    check_choice("method", method, _METHODS)
     images = _checked_images(model, images, batch_size)
     graph, twins = _graph_with_rule(model, None if layer is None else str(layer), method)
     for original, twin in twins:
