@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -163,8 +164,9 @@ def save_weights(
         raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")
     layers = {layer.name: layer for layer in model.layers}
     convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
-    one_text = isinstance(class_names, (str, bytes)) or not isinstance(class_names, Iterable)
-    names, classes = [] if one_text else [*map(str, class_names)], convolutions[-1].filters if convolutions else 0
+    classes, names = convolutions[-1].filters if convolutions else 0, []
+    with contextlib.suppress(TypeError):  # Not a list.
+        names = [] if isinstance(class_names, (str, bytes)) else [*map(str, class_names)]
     for number, (found, wanted) in enumerate(zip_longest(_steps(model), _steps_of(get_spec(variant), classes))):
         if found != wanted:
             raise ValueError(f"The model is not {variant!r} as AllConvNet builds it: step {number + 1} is {found}, "
@@ -173,7 +175,7 @@ def save_weights(
     if normalization is None:
         raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
     if len(names) != classes or classes > _MAX_CLASSES:
-        received = shortened(class_names) if one_text else f"{len(names)} names"
+        received = f"{len(names)} names" if names else shortened(class_names)
         raise ValueError(f"class_names must be a list of {classes} names, one a class, {_MAX_CLASSES:,} at most. "
                          f"Received: {received}.")  # fmt: skip
     with np.errstate(over="ignore"):
