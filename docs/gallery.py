@@ -54,7 +54,7 @@ SETTINGS = {
     "examples_dirs": str(DOCS.parent / "examples"),
     "gallery_dirs": "gallery",
     "filename_pattern": rf"/(?!{'|'.join(sorted(STORED))})\w+\.py$" if STORED else r"\.py$",
-    "ignore_pattern": r"/_",
+    "ignore_pattern": r"_quiet\.py",
     "image_scrapers": ("gallery.pictures",),
     "first_notebook_cell": FIRST_CELL,
     "write_computation_times": False,
