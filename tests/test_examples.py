@@ -29,10 +29,11 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("[!_]*.py"))
 
 # Runs a script with a data set of 300 and 60 images, which counts as whole.
 SMALL = """
-import runpy, sys
+import pathlib, runpy, sys
 from allconvnet import data
 data._IMAGES = (300, 60)
 sys.argv = sys.argv[1:]
+sys.path.insert(0, str(pathlib.Path(sys.argv[0]).parent))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

@@ -1,4 +1,4 @@
-"""The transfer benchmark: its tasks, its results file, and that docs/transfer.md shows what the file says."""
+"""The transfer benchmark: its tasks, its results file, and that docs/howto/transfer.md shows what the file says."""
 
 import importlib.util
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_docs_show_the_results(transfer, tmp_path):
     rows = transfer.read(TOP / "docs/transfer.csv")
     planned = {(*plan[:4], str(count)) for plan in transfer.PLAN for count in plan[5]}
     assert {tuple(row[key] for key in transfer.KEYS) for row in rows} <= planned
-    page = (TOP / "docs/transfer.md").read_text()
+    page = (TOP / "docs/howto/transfer.md").read_text()
     for table in transfer.tables(rows):
         assert table in page
     transfer.draw(rows, tmp_path / "transfer.png")
