@@ -2,7 +2,7 @@
 
 Exports all_cnn_c with its CIFAR-10 weights, uint8 in, to every format whose packages are installed. Then, in each round
 and for each way in turn, a fresh process measures: the seconds from its start to the first label of a picture, the
-median milliseconds of one picture, the pictures a second of a thousand, and its peak memory. Prints the medians over
+median milliseconds of one picture, the pictures a second in batches of 64, and its peak memory. Prints the medians over
 the rounds and the ratios to ONNX Runtime as a table; writes all values to a JSON file.
 
 python benchmarks/predict.py
