@@ -502,6 +502,11 @@ def test_global_contrast_normalization():
         global_contrast_normalize(PICTURE)
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 0, 4, 3), (0, 0, 0, 0)])
+def test_global_contrast_normalization_of_nothing(shape):
+    assert global_contrast_normalize(np.zeros(shape, "uint8")).shape == shape
+
+
 def test_zca_whitens(tmp_path):
     images = RANDOM.normal(size=(2000, 3, 3, 2)) @ RANDOM.normal(size=(2, 2)) * 10 + 3
     zca = ZCA.fit(images, bias=0.1)

@@ -212,6 +212,15 @@ def repeated(path):
     path.write_bytes(content)
 
 
+def endless(path):
+    """The heap of the texts has a part of no bytes, which HDF5 reads again and again."""
+    write(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"GCOL") + 16
+    content[place : place + 16] = bytes(16)
+    path.write_bytes(content)
+
+
 def test_memory_of_refusals(tmp_path):
     deflate = zlib.compressobj(1)
     bomb = b"".join(deflate.compress(bytes(1 << 20)) for _ in range(500)) + deflate.flush()
@@ -229,10 +238,11 @@ def test_memory_of_refusals(tmp_path):
     heap = b"GCOL\x01\0\0\0" + (8 << 20).to_bytes(8, "little")
     (tmp_path / "heaps.h5").write_bytes(write(tmp_path / "x.h5").read_bytes() + heap * 500_000)
     (tmp_path / "zeros.h5").write_bytes(bytes(300 << 20))
+    endless(tmp_path / "endless.h5")
     legacy(tmp_path / "layers.h5", attributes(layer_names=np.array([b"conv_0"] * 10_000)))
     files = [
         (("model_a"), tmp_path / f"{name}.h5")
-        for name in ("packed", "chunk", "shape", "text", "heaps", "zeros", "layers")
+        for name in ("packed", "chunk", "shape", "text", "heaps", "zeros", "endless", "layers")
     ]
     for (_, path), error in zip(files, bounded.errors("_weight_files.read_weights", *files), strict=True):
         assert error.startswith(f"ValueError: '{path}' ")

@@ -56,7 +56,7 @@ def read_text(owner: h5py.Group, name: str) -> list[str]:
     if not text:
         raise Unfit(f"has no valid attribute {name!r}, as files of save_weights have.")
     if count * (text.length or _longest_text(owner.file)) > _MAX_TEXT:
-        raise Unfit(f"has more than {_MAX_TEXT:,} bytes of text in its attribute {name!r}.")
+        raise Unfit(f"has more than {_MAX_TEXT:,} bytes of text in its attribute {name!r}, or damaged text.")
     values = np.asarray(owner.attrs[name], object).ravel()
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
@@ -79,8 +79,10 @@ def _longest_text(file: h5py.File) -> float:
             heap, position = stream.read(size - 16), 0
             while position + 16 <= len(heap):
                 index, length = struct.unpack_from("<H6xQ", heap, position)
+                if index == length == 0:  # HDF5 would stay here for ever.
+                    return math.inf
                 longest = max(longest, length if index else 0)  # Index 0: space that is free.
-                position += 16 + -(-length // 8) * 8 if index else max(length, 16)
+                position += 16 + -(-length // 8) * 8 if index else length
     return longest
 
 

@@ -44,6 +44,8 @@ def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
             f"Not a batch of images. Received: shape {images.shape}. Allowed: [N, height, width, channels]."
         )
     check_pixels(images)
+    if not images.size:
+        return images.astype("float32")
     flat = images.reshape(len(images), -1).astype("float64")
     flat -= flat.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True) / _NORM
