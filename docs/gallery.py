@@ -19,7 +19,7 @@ PICTURES = {
 }
 STORED = {name for name, variable in NEEDS.items() if not os.environ.get(variable)}
 # Notebooks have neither a file nor a command line.
-FIRST_CELL = """# In the folder `examples` of a checkout, with allconvnet and matplotlib installed.
+FIRST_CELL = """# Run this notebook in the folder `examples` of a checkout. It needs `pip install ".[examples]"` there.
 import sys
 
 __file__, sys.argv = "notebook.py", ["notebook.py"]"""
@@ -42,8 +42,8 @@ def add_stored_output(app, docname: str, source: list[str]) -> None:
     name = docname.removeprefix("gallery/")
     if docname == name or name not in STORED:
         return
-    parts = ["\nThis example was not run for this page"]
-    parts[0] += ", but here is its output of an earlier run:\n" if name in PICTURES else ".\n"
+    parts = ["\nThis example was not run when this page was built"]
+    parts[0] += ". Its output from an earlier run:\n" if name in PICTURES else ".\n"
     if (DOCS / f"outputs/{name}.txt").exists():
         parts.append(f".. literalinclude:: /outputs/{name}.txt\n   :language: none\n")
     parts += [f".. image:: /{picture}\n" for picture in PICTURES.get(name, ())]

@@ -2,9 +2,11 @@
 Classify pictures
 =================
 
-Prints the labels of pictures and writes them onto a contact sheet::
+Prints the labels of pictures and draws a contact sheet with the labels:
 
-    python classify_image.py                          # the pictures beside this file
+.. code-block:: sh
+
+    python classify_image.py                          # the pictures in examples/pictures
     python classify_image.py cat.jpg holiday/ *.png   # files and folders
     python classify_image.py holiday/ --csv labels.csv --no-sheet
 """
@@ -23,12 +25,12 @@ import allconvnet
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 BATCH = 100  # Pictures in memory at a time.
-CELLS, SIDE = 40, 144  # Pictures on the contact sheet at most, and their side in pixels.
+CELLS, SIDE = 40, 144  # Largest number of pictures on the contact sheet, and their side in pixels.
 Labels = list[tuple[str, float]]
 
 
 def find_pictures(paths: list[Path]) -> list[Path]:
-    """The files named, and the pictures in the folders named, in order, each once."""
+    """The given files and the pictures in the given folders, in order, without duplicates."""
     found = []
     for path in paths:
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
@@ -37,7 +39,7 @@ def find_pictures(paths: list[Path]) -> list[Path]:
 
 
 def classify(paths: list[Path], arguments: argparse.Namespace) -> Iterator[tuple[Path, Labels | Exception]]:
-    """For each picture its labels with their scores, or why it cannot be read."""
+    """For each picture its labels with their scores, or the error if it cannot be read."""
     import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
 
     model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
@@ -76,20 +78,25 @@ def write_csv(path: Path, labels: dict[Path, Labels], top: int) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line, checked before anything is loaded."""
+    """The arguments of the command line, checked before anything is loaded."""
     parser = argparse.ArgumentParser(description="Classify pictures with an all convolutional net.")
     pictures = Path(sys.argv[0]).with_name("pictures")
     parser.add_argument("paths", nargs="*", type=Path, default=[pictures], help="pictures, or folders of pictures")
-    parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
-    parser.add_argument("--weights", default="cifar10", help="a published tag or your file (default: %(default)s)")
+    parser.add_argument("--variant", default="all_cnn_c", help="name of the net (default: %(default)s)")
+    parser.add_argument("--weights", default="cifar10", help="published tag, or a weights file (default: %(default)s)")
     parser.add_argument("--top", type=int, default=3, help="number of labels per picture (default: %(default)s)")
-    parser.add_argument("--fit", default="crop", choices=["crop", "resize"], help="how a picture becomes square")
-    parser.add_argument("--csv", type=Path, help="a file for the labels and scores, one row per picture")
+    parser.add_argument(
+        "--fit",
+        default="crop",
+        choices=["crop", "resize"],
+        help="cut out the center, or squeeze (default: %(default)s)",
+    )
+    parser.add_argument("--csv", type=Path, help="also write labels and scores to this file, one row per picture")
     parser.add_argument("--output", type=Path, default=Path("contact_sheet.png"), help="default: %(default)s")
     parser.add_argument("--no-sheet", action="store_true", help="do not write a contact sheet")
     arguments = parser.parse_args()
     if not cv2.haveImageWriter(str(arguments.output)):
-        parser.error(f"--output {arguments.output} has no ending that OpenCV writes, as .png and .jpg")
+        parser.error(f"--output {arguments.output} must end in .png, .jpg or another format that OpenCV writes")
     for path in (arguments.csv, None if arguments.no_sheet else arguments.output):
         if path and not path.parent.is_dir():
             parser.error(f"there is no folder {path.parent} for {path.name}")

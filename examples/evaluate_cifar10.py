@@ -1,11 +1,13 @@
 """
-Measure published weights again
-===============================
+Measure published weights
+=========================
 
-Measures top-1 accuracy on the 10,000 test images of CIFAR-10 or CIFAR-100 and prints it beside the published figure::
+Measures top-1 accuracy on the 10,000 test images of CIFAR-10 or CIFAR-100 and prints it with the published value:
+
+.. code-block:: sh
 
     python evaluate_cifar10.py                               # the default weights
-    python evaluate_cifar10.py model_a.cifar10_v1            # others
+    python evaluate_cifar10.py model_a.cifar10_v1            # other weights
     python evaluate_cifar10.py --all                         # all published weights
 """
 
@@ -20,7 +22,7 @@ import allconvnet
 
 
 def seconds(model, images: np.ndarray, labels: np.ndarray) -> float:
-    """About how long all images take, from the second run over the first 500; the first one compiles."""
+    """Estimated time for all images, from the second run over the first 500; the first run compiles."""
     for _ in range(2):
         start = time.perf_counter()
         allconvnet.evaluate_top1(model, images[:500], labels[:500], verbose=0)
@@ -29,14 +31,14 @@ def seconds(model, images: np.ndarray, labels: np.ndarray) -> float:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Re-measure published weights on the test images of their data set.")
-    parser.add_argument("names", nargs="*", help="variant.tag (default: all_cnn_c.cifar10)")
-    parser.add_argument("--all", action="store_true", help="all published weights")
-    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, else a download"
-    parser.add_argument("--data", type=Path, help=f"the data set, or a folder that holds all (default: {places})")
+    parser = argparse.ArgumentParser(description="Measure published weights on the test images of their data set.")
+    parser.add_argument("names", nargs="*", help="full names of weights, variant.tag (default: all_cnn_c.cifar10)")
+    parser.add_argument("--all", action="store_true", help="measure all published weights")
+    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, or else a download"
+    parser.add_argument("--data", type=Path, help=f"the data set, or a folder with all data sets (default: {places})")
     arguments = parser.parse_args()
     if arguments.all and arguments.names:
-        parser.error("either --all or names of weights")
+        parser.error("pass either --all or names of weights")
     names = allconvnet.list_weights() if arguments.all else arguments.names or ["all_cnn_c.cifar10"]
     load = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}
     try:

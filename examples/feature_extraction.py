@@ -2,10 +2,12 @@
 Extract features
 ================
 
-Turns pictures into feature vectors and says which pictures are most alike::
+Computes feature vectors of pictures and prints the most similar picture of each:
 
-    python feature_extraction.py                  # the pictures beside this file
-    python feature_extraction.py a.jpg b.jpg      # others
+.. code-block:: sh
+
+    python feature_extraction.py                  # the pictures in examples/pictures
+    python feature_extraction.py a.jpg b.jpg      # other pictures
 """
 
 import argparse
@@ -19,13 +21,13 @@ import allconvnet
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Feature vectors of pictures, and their nearest neighbors.")
+    parser = argparse.ArgumentParser(description="Compute feature vectors of pictures and compare them.")
     pictures = sorted(Path(sys.argv[0]).with_name("pictures").glob("*.*g"))
-    parser.add_argument("paths", nargs="*", type=Path, default=pictures, help="two pictures or more")
-    parser.add_argument("--output", type=Path, help="an .npy file for the features, float32 [N, 768]")
+    parser.add_argument("paths", nargs="*", type=Path, default=pictures, help="two or more pictures")
+    parser.add_argument("--output", type=Path, help="also write the features to this .npy file, float32 [N, 768]")
     arguments = parser.parse_args()
     if len(arguments.paths) < 2:
-        parser.error("two pictures or more are needed to compare them")
+        parser.error("pass two or more pictures")
 
     import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
 
@@ -34,7 +36,7 @@ def main() -> None:
     if arguments.output:
         np.save(arguments.output, features)
 
-    # Centered, so that what all pictures have in common does not count as likeness.
+    # Centered, so that features common to all pictures do not count as similarity.
     vectors = features - features.mean(axis=0)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
     likeness = vectors @ vectors.T - 2 * np.eye(len(vectors))

@@ -2,12 +2,14 @@
 Scan a photograph
 =================
 
-Marks where in a photograph a net sees what, in one pass over the whole of it::
+Marks objects in a photograph, in a single pass over the whole photograph:
 
-    python mark_photograph.py                                # the photograph beside this file
+.. code-block:: sh
+
+    python mark_photograph.py                                # examples/photograph.jpg
     python mark_photograph.py street.jpg --height 128 --top 10
 
-The nets know things that fill 32x32 pixels: ``--height`` brings the photograph to the size at which yours do.
+The nets recognize objects that fill 32x32 pixels. Choose ``--height`` so that your objects have this size.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import numpy as np
 
 import allconvnet
 
-SIDE, STRIDE = 32, 4  # A score belongs to a window of 32x32 pixels; the next one lies 4 pixels further on.
+SIDE, STRIDE = 32, 4  # Each window has 32x32 pixels; neighboring windows are 4 pixels apart.
 Window = tuple[int, int, str, float]
 
 
@@ -32,7 +34,7 @@ def find(scores: np.ndarray, weights: str, top: int, at_least: float) -> list[Wi
     while len(found) < top and strength.max() >= at_least:
         row, column = divmod(int(strength.argmax()), columns)
         found.append((row, column, *labels[row * columns + column][0]))
-        reach = SIDE // STRIDE - 1  # Windows nearer than that overlap this one.
+        reach = SIDE // STRIDE - 1  # Windows within this distance overlap this one.
         strength[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1] = -1
     return found
 
@@ -46,7 +48,7 @@ def marked(photograph: np.ndarray, found: list[Window], zoom: int) -> np.ndarray
         right, bottom = left + SIDE * zoom - 1, top + SIDE * zoom - 1
         text = f"{label} {100 * score:.0f} %"
         (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.55, 1)
-        # White within black: visible on any photograph.
+        # A white line in a black one is visible on any photograph.
         cv2.rectangle(canvas, (left + 2, top + 2), (right - 2, bottom - 2), (0, 0, 0), 5)
         cv2.rectangle(canvas, (left + 2, top + 2), (right - 2, bottom - 2), (255, 255, 255), 1)
         cv2.rectangle(canvas, (left, top), (min(right, left + text_width + 14), top + 26), (0, 0, 0), -1)
@@ -57,26 +59,26 @@ def marked(photograph: np.ndarray, found: list[Window], zoom: int) -> np.ndarray
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Mark where in a photograph an all convolutional net sees what.")
+    parser = argparse.ArgumentParser(description="Mark objects in a photograph with an all convolutional net.")
     default = Path(sys.argv[0]).with_name("photograph.jpg")
-    parser.add_argument("photograph", nargs="?", type=Path, default=default)
+    parser.add_argument("photograph", nargs="?", type=Path, default=default, help="default: examples/photograph.jpg")
     parser.add_argument(
         "--height", type=int, default=64, help="height after resizing, in pixels (default: %(default)s)"
     )
-    parser.add_argument("--top", type=int, default=6, help="windows at most (default: %(default)s)")
-    parser.add_argument("--at-least", type=float, default=0.5, help="score of a window (default: %(default)s)")
-    parser.add_argument("--variant", default="all_cnn_c", help="a CIFAR net (default: %(default)s)")
-    parser.add_argument("--weights", default="cifar10", help="a published tag or your file (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("marked.png"), help="default: %(default)s")
+    parser.add_argument("--top", type=int, default=6, help="largest number of windows (default: %(default)s)")
+    parser.add_argument("--at-least", type=float, default=0.5, help="lowest score of a window (default: %(default)s)")
+    parser.add_argument("--variant", default="all_cnn_c", help="name of the net (default: %(default)s)")
+    parser.add_argument("--weights", default="cifar10", help="published tag, or a weights file (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("marked.png"), help="file to write (default: %(default)s)")
     arguments = parser.parse_args()
     if not cv2.haveImageWriter(str(arguments.output)):
-        parser.error(f"--output {arguments.output} has no ending that OpenCV writes, as .png and .jpg")
+        parser.error(f"--output {arguments.output} must end in .png, .jpg or another format that OpenCV writes")
     photograph = allconvnet.load_image(arguments.photograph, size=None)
     height, width = photograph.shape[:2]
     size = (arguments.height, round(arguments.height * width / height))
     if min(size) < SIDE:
         parser.error(
-            f"a window is {SIDE}x{SIDE} pixels, and this photograph would be {size[1]}x{size[0]}: a larger --height"
+            f"a window is {SIDE}x{SIDE} pixels, and this photograph would be {size[1]}x{size[0]}: use a larger --height"
         )
     photograph = allconvnet.load_image(photograph, size=size)
 

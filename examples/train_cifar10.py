@@ -2,9 +2,11 @@
 Train on CIFAR
 ==============
 
-Trains a net on CIFAR-10 or CIFAR-100. If it is interrupted, the same command resumes it::
+Trains a net on CIFAR-10 or CIFAR-100. The same command resumes a training that was interrupted:
 
-    python train_cifar10.py                                  # ALL-CNN-C, recipe "best"; downloads CIFAR-10 (170 MB)
+.. code-block:: sh
+
+    python train_cifar10.py                                  # all_cnn_c, recipe "best"; downloads CIFAR-10 (170 MB)
     python train_cifar10.py --variant model_a --held-out 5000
     python train_cifar10.py --dataset cifar100
     python train_cifar10.py --recipe long --set muon_rate=0.04 --set sgd_rate=0.05 --set "phases=((25, 32),)"
@@ -24,18 +26,18 @@ import allconvnet
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train a net of the paper on CIFAR-10 or CIFAR-100.")
-    parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
+    parser.add_argument("--variant", default="all_cnn_c", help="name of the net (default: %(default)s)")
     parser.add_argument("--recipe", default="best", choices=list(allconvnet.RECIPES), help="default: %(default)s")
-    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, else a download"
+    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, or else a download"
     parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
-    parser.add_argument("--epochs", type=int, help="default: the recipe's")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, help="number of epochs (default: that of the recipe)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     parser.add_argument("--output-dir", type=Path, help="default: <variant>-<dataset>-<recipe>-seed<seed>...")
-    parser.add_argument("--precision", default="auto", help="float32, mixed_bfloat16 or auto")
-    parser.add_argument("--held-out", type=int, default=0, help="number of training images held out for evaluation")
+    parser.add_argument("--precision", default="auto", help="float32, mixed_bfloat16 or auto (default: %(default)s)")
+    parser.add_argument("--held-out", type=int, default=0, help="measure on this many held-out training images")
     parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"], help="default: %(default)s")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe (repeatable)"
     )
     arguments = vars(parser.parse_args())
     if changes := dict(change.split("=", 1) for change in arguments.pop("set")):
@@ -44,7 +46,7 @@ def main() -> None:
     fit = {"cifar10": allconvnet.fit_cifar10, "cifar100": allconvnet.fit_cifar100}[arguments.pop("dataset")]
     try:
         result = fit(**arguments)
-    except OSError as error:  # Such as: the data set is not there.
+    except OSError as error:  # For example, if the data set is missing.
         sys.exit(str(error))
     print(f"top-1 on {result.images:,} {result.split} images: {result.top1:.2f} %; weights: {result.weights}")
 

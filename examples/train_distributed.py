@@ -2,13 +2,18 @@
 Train in several processes
 ==========================
 
-Trains a net on CIFAR-10 in several processes that share each batch. It needs JAX (``pip install jax``).
+Trains a net on CIFAR-10 in several processes, each of which computes a part of every batch. It needs JAX
+(``pip install jax``). Run it as a script, not as a notebook.
 
-On one machine, this starts them all::
+On one machine, this starts all processes:
+
+.. code-block:: sh
 
     python train_distributed.py --processes 2
 
-On several, start each by hand, with the address of the first and a folder that all see::
+On several machines, start each process yourself, with the address of the first one and a folder that all can access:
+
+.. code-block:: sh
 
     python train_distributed.py --processes 2 --process 0 --address 10.0.0.1:1234 --output-dir /shared/run
     python train_distributed.py --processes 2 --process 1 --address 10.0.0.1:1234 --output-dir /shared/run
@@ -27,7 +32,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 
 def start_all(count: int) -> int:
-    """One process for each part, on this machine; one that fails ends the others."""
+    """Starts all processes on this machine; if one fails, the others are terminated."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -45,14 +50,15 @@ def start_all(count: int) -> int:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train a net of the paper on CIFAR-10 in several processes.")
-    parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--process", type=int, help="number of this one (default: start all here)")
-    parser.add_argument("--address", help="host:port of the first")
-    parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
-    parser.add_argument("--recipe", default="fast", help="default: %(default)s")
-    parser.add_argument("--data", type=Path, help="cifar-10-batches-py (default: $ALLCONVNET_CIFAR10, else a download)")
-    parser.add_argument("--epochs", type=int, help="default: the recipe's")
-    parser.add_argument("--output-dir", type=Path, help="default: <variant>-cifar10-<recipe>-seed0")
+    parser.add_argument("--processes", type=int, default=2, help="number of processes (default: %(default)s)")
+    parser.add_argument("--process", type=int, help="index of this process (default: start all of them here)")
+    parser.add_argument("--address", help="host:port of the first process")
+    parser.add_argument("--variant", default="all_cnn_c", help="name of the net (default: %(default)s)")
+    parser.add_argument("--recipe", default="fast", help="training recipe (default: %(default)s)")
+    places = "$ALLCONVNET_CIFAR10, or else a download"
+    parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
+    parser.add_argument("--epochs", type=int, help="number of epochs (default: that of the recipe)")
+    parser.add_argument("--output-dir", type=Path, help="folder of the run (default: <variant>-cifar10-<recipe>-seed0)")
     arguments = vars(parser.parse_args())
     processes, process, address = (arguments.pop(name) for name in ("processes", "process", "address"))
     if importlib.util.find_spec("jax") is None:

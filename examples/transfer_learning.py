@@ -2,17 +2,19 @@
 Fine-tune on new classes
 ========================
 
-Teaches a pretrained net new classes, from few pictures::
+Trains a pretrained net on new classes, from few pictures:
+
+.. code-block:: sh
 
     python transfer_learning.py my_pictures/   # my_pictures/<class name>/*.jpg
     python transfer_learning.py                # 10 classes of CIFAR-100, 20 pictures each (downloads CIFAR-100, 169 MB)
 
-There are two ways, both measured on pictures that neither has seen:
+It compares two methods on held-out pictures:
 
-1. a linear probe: a linear classifier on the features of the net, in seconds;
-2. fine-tuning: a new head and the upper layers, on flipped and shifted pictures, in a minute or two.
+1. a linear probe: a linear classifier on the features of the net, trained in seconds;
+2. fine-tuning: a new head and the upper layers, trained on flipped and shifted pictures in a minute or two.
 
-Writes the fine-tuned weights to transfer.weights.h5, and which classes are taken for which to transfer.png.
+It writes the fine-tuned weights to transfer.weights.h5, and a confusion matrix to transfer.png.
 """
 
 import argparse
@@ -39,10 +41,10 @@ BATCH = 32
 
 
 def read_folders(folder: Path) -> tuple[Split, Split, list[str]]:
-    """Training and test pictures of class folders, a fifth of each class for the test, and the names of the classes."""
+    """Training pictures, test pictures (a fifth of each class) and class names, from a subfolder for each class."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if len(names) < 2:
-        sys.exit(f"{folder} must hold a folder of pictures for each of two classes or more; found {names}.")
+        sys.exit(f"{folder} must have a subfolder of pictures for each of two or more classes; found {names}.")
     images, labels = [], []
     for label, name in enumerate(names):
         paths = sorted((folder / name).glob("[!.]*"))
@@ -57,7 +59,7 @@ def read_folders(folder: Path) -> tuple[Split, Split, list[str]]:
 
 
 def few_shot_task(count: int, seed: int) -> tuple[Split, Split, list[str]]:
-    """Ten random classes of CIFAR-100: `count` training pictures of each, and their 100 test pictures."""
+    """Ten random classes of CIFAR-100: `count` training pictures and 100 test pictures of each."""
     (images, labels), (test_images, test_labels) = allconvnet.load_cifar100()
     chosen = np.random.default_rng(seed).permutation(100)[:10]
     train = np.concatenate([np.flatnonzero(labels == label)[:count] for label in chosen])
@@ -69,7 +71,7 @@ def few_shot_task(count: int, seed: int) -> tuple[Split, Split, list[str]]:
 
 
 def digits() -> tuple[Split, Split, list[str]]:
-    """scikit-learn's 1,797 handwritten digits, 8x8 pixels of 0..16; a fifth of them for the test."""
+    """scikit-learn's 1,797 handwritten digits, 8x8 pixels of 0..16; a fifth of them are test pictures."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -80,7 +82,7 @@ def digits() -> tuple[Split, Split, list[str]]:
 
 
 def linear_probe(train: Split, test: Split, extractor: keras.Model) -> float:
-    """Test accuracy in percent of a linear classifier, trained on features of the pictures and their mirror images."""
+    """Test accuracy in percent of a linear classifier trained on features of the pictures and their mirror images."""
     images, labels = np.concatenate([train[0], train[0][:, :, ::-1]]), np.concatenate([train[1], train[1]])
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     classifier.fit(extractor.predict(images, verbose=0), labels)
@@ -90,7 +92,7 @@ def linear_probe(train: Split, test: Split, extractor: keras.Model) -> float:
 def fine_tune(
     train: Split, classes: int, epochs: int | None = None, *, weights: str | None = "cifar10", verbose: int = 0
 ) -> keras.Model:
-    """The net for the new classes: a fresh head and the layers from conv5 trained, those below as they are.
+    """The net fine-tuned on the new classes: a fresh head and the layers from conv5 on are trained, those below frozen.
 
     By default 25 epochs, or with few pictures as many as make 400 steps. With `weights=None`, all layers are trained.
     """
@@ -105,7 +107,7 @@ def fine_tune(
     images, targets = train[0].astype("float32"), keras.utils.to_categorical(train[1], classes)
     steps = -(-len(images) // BATCH)
     epochs = epochs or max(25, round(400 / steps))
-    # The rate rises for a tenth of the steps, while the head is still random.
+    # The learning rate rises during the first tenth of the steps, while the head is still random.
     rise = -(-epochs * steps // 10)
     fall = max(1, epochs * steps - rise)
     rate = keras.optimizers.schedules.CosineDecay(0.0, fall, warmup_target=1e-3, warmup_steps=rise)
@@ -117,13 +119,13 @@ def fine_tune(
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Teach ALL-CNN-C new classes from few pictures.")
+    parser = argparse.ArgumentParser(description="Train all_cnn_c on new classes, from few pictures.")
     parser.add_argument(
-        "folder", nargs="?", type=Path, help="a folder of class folders (default: classes of CIFAR-100)"
+        "folder", nargs="?", type=Path, help="folder with one subfolder per class (default: use classes of CIFAR-100)"
     )
-    parser.add_argument("--count", type=int, default=20, help="pictures of a class of CIFAR-100 (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="which classes of CIFAR-100 (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, help="of fine-tuning (default: 25, or as many as make 400 steps)")
+    parser.add_argument("--count", type=int, default=20, help="pictures per class of CIFAR-100 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the classes of CIFAR-100 (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="epochs of fine-tuning (default: 25, or as many as make 400 steps)")
     parser.add_argument("--output", type=Path, default=Path("transfer.weights.h5"), help="default: %(default)s")
     arguments = parser.parse_args()
     if not arguments.output.name.endswith(".weights.h5"):
@@ -134,7 +136,7 @@ def main() -> None:
         try:
             train, test, names = few_shot_task(arguments.count, arguments.seed)
         except OSError as error:
-            print(f"{error}\nWithout CIFAR-100: handwritten digits, which are unlike the pictures that the net knows.")
+            print(f"{error}\nCIFAR-100 is not available: using handwritten digits, which look different.")
             train, test, names = digits()
     keras.utils.set_random_seed(0)
     print(f"{len(train[0])} training pictures, {len(names)} classes, {len(test[0])} test pictures")

@@ -1,17 +1,19 @@
 """
-See what a net sees
-===================
+Visualize units
+===============
 
-The paper's figures from published weights, on test images of their data set::
+Draws the paper's figures with published weights, on test images of their data set:
+
+.. code-block:: sh
 
     python visualize_units.py                                   # all_cnn_c, layers relu3 and relu6
     python visualize_units.py --layers relu4 relu7 --channels 12
 
 It writes three kinds of pictures:
 
-* ``units_<layer>.png``: for channels of a layer, the patches that excite them most and their guided backpropagations;
-* ``class_maps.png``: where in each image its strongest class is seen;
-* ``methods.png``: images with their plain gradient, deconvnet and guided backpropagation.
+* ``units_<layer>.png``: image patches that activate a channel most, and their guided backpropagation;
+* ``class_maps.png``: where in each image its strongest class is detected;
+* ``methods.png``: images with their gradient, deconvnet and guided backpropagation.
 """
 
 import argparse
@@ -28,7 +30,7 @@ METHODS = ["gradient", "deconvnet", "guided"]
 
 
 def strongest(model: keras.Model, layer: str, images: np.ndarray, channels: int, count: int) -> tuple:
-    """For each of the first channels the images that excite it most, and (row, column, channel) in each."""
+    """For each of the first channels the images with the strongest activation, and its (row, column, channel)."""
     maps = keras.Model(model.inputs, model.get_layer(layer).output)
     best, place = [], []
     for start in range(0, len(images), 500):
@@ -44,7 +46,7 @@ def strongest(model: keras.Model, layer: str, images: np.ndarray, channels: int,
 
 
 def patches(arrays: np.ndarray, units: np.ndarray, field: tuple[int, int, int], background: float) -> np.ndarray:
-    """What each unit sees, cut out; beyond the border of the image stands the background."""
+    """The receptive field of each unit, cut out; parts outside the image have the background color."""
     side, stride, offset = field
     around = side
     wide = np.pad(arrays, ((0, 0), (around, around), (around, around), (0, 0)), constant_values=background)
@@ -53,7 +55,7 @@ def patches(arrays: np.ndarray, units: np.ndarray, field: tuple[int, int, int], 
 
 
 def units_picture(model: keras.Model, layer: str, images: np.ndarray, channels: int, count: int) -> np.ndarray:
-    """A channel a row: patches on the left, their guided backpropagations on the right."""
+    """One row per channel: patches on the left, their guided backpropagation on the right."""
     chosen, units = strongest(model, layer, images, channels, count)
     field = allconvnet.receptive_field(model, layer)
     guided = allconvnet.guided_backprop(model, images[chosen], units, layer)
@@ -68,7 +70,7 @@ def units_picture(model: keras.Model, layer: str, images: np.ndarray, channels: 
 
 
 def methods_picture(model: keras.Model, layer: str | None, images: np.ndarray) -> np.ndarray:
-    """An image a column; below it what each method makes of its strongest unit."""
+    """One column per image; below it the result of each method for its strongest unit."""
     rows = [allconvnet.to_picture(images, caption=f"{model.name}, strongest unit of {layer or 'the logits'}")]
     for method in METHODS:
         gradients = allconvnet.guided_backprop(model, images, layer=layer, method=method)
@@ -77,7 +79,7 @@ def methods_picture(model: keras.Model, layer: str | None, images: np.ndarray) -
 
 
 def class_maps_picture(model: keras.Model, images: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """Images above, the map of each one's strongest class below."""
+    """Images, and below them the map of the strongest class of each."""
     maps = allconvnet.class_activation_map(model, images)
     best = maps.mean(axis=(1, 2)).argmax(axis=1)
     chosen = np.stack([one[..., label] for one, label in zip(maps, best, strict=True)])
@@ -92,17 +94,17 @@ def class_maps_picture(model: keras.Model, images: np.ndarray, classes: tuple[st
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="What units of an all convolutional net respond to.")
-    parser.add_argument("--variant", default="all_cnn_c", help="a net (default: %(default)s)")
-    parser.add_argument("--weights", default="cifar10", help="a published tag (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Visualize what units of an all convolutional net respond to.")
+    parser.add_argument("--variant", default="all_cnn_c", help="name of the net (default: %(default)s)")
+    parser.add_argument("--weights", default="cifar10", help="tag of published weights (default: %(default)s)")
     parser.add_argument("--layers", nargs="+", default=["relu3", "relu6"], help="default: relu3 relu6")
     parser.add_argument(
         "--channels", type=int, default=8, help="number of channels, from the first (default: %(default)s)"
     )
-    parser.add_argument("--count", type=int, default=6, help="patches for each (default: %(default)s)")
-    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, else a download"
+    parser.add_argument("--count", type=int, default=6, help="patches per channel (default: %(default)s)")
+    places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, or else a download"
     parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
-    parser.add_argument("--output", type=Path, default=Path(), help="folder (default: the current one)")
+    parser.add_argument("--output", type=Path, default=Path(), help="folder of the pictures (default: the current one)")
     arguments = parser.parse_args()
     record = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights.rpartition('.')[2]}")
     load = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}[record.dataset]
@@ -115,7 +117,7 @@ def main() -> None:
     except OSError as error:
         if arguments.data:
             sys.exit(str(error))
-        print(f"{error}\nWithout the data set: the ten pictures beside this file.")
+        print(f"{error}\nThe data set is not available: using the ten pictures in examples/pictures.")
         images = allconvnet.load_images(sorted(Path(sys.argv[0]).with_name("pictures").glob("*.*g")), fit="crop")
     pictures = {
         f"units_{layer}.png": units_picture(model, layer, images, arguments.channels, arguments.count)

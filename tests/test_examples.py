@@ -260,7 +260,7 @@ def test_transfer_learning_without_cifar100(tmp_path, monkeypatch):
     monkeypatch.setenv("ALLCONVNET_CIFAR100_URL", "http://127.0.0.1:9/none")
     monkeypatch.setenv("ALLCONVNET_CACHE_DIR", str(tmp_path))
     lines = run("transfer_learning.py", tmp_path, "--epochs", "1")
-    assert any(line.startswith("Without CIFAR-100: handwritten digits") for line in lines)
+    assert any(line.startswith("CIFAR-100 is not available: using handwritten digits") for line in lines)
     assert "1437 training pictures, 10 classes, 360 test pictures" in lines
 
 
@@ -302,7 +302,7 @@ def test_missing_package_is_one_line(tmp_path, script, package, message):
 def test_errors_of_arguments(tmp_path):
     cv2.imwrite(str(tmp_path / "narrow.png"), np.zeros((300, 120, 3), np.uint8))
     for script, arguments, match in [
-        ("mark_photograph.py", ["narrow.png"], "this photograph would be 26x64: a larger --height"),
+        ("mark_photograph.py", ["narrow.png"], "this photograph would be 26x64: use a larger --height"),
         (
             "visualize_units.py",
             ["--variant", "model_a", "--layers", "relu6"],
@@ -311,14 +311,14 @@ def test_errors_of_arguments(tmp_path):
         (
             "transfer_learning.py",
             ["nowhere"],
-            "nowhere must hold a folder of pictures for each of two classes or more; found []",
+            "nowhere must have a subfolder of pictures for each of two or more classes; found []",
         ),
-        ("classify_image.py", ["--output", "sheet"], "--output sheet has no ending that OpenCV writes, as .png"),
+        ("classify_image.py", ["--output", "sheet"], "--output sheet must end in .png, .jpg or another format"),
         ("classify_image.py", ["--csv", "nowhere/labels.csv"], "there is no folder nowhere for labels.csv"),
-        ("evaluate_cifar10.py", ["--all", "model_a.cifar10_v1"], "either --all or names of weights"),
+        ("evaluate_cifar10.py", ["--all", "model_a.cifar10_v1"], "pass either --all or names of weights"),
         ("evaluate_cifar10.py", ["model_x"], "Unknown weights. Received: weights='model_x'."),
         ("evaluate_cifar10.py", ["--data", "nowhere"], "nowhere"),
-        ("mark_photograph.py", ["--output", "marked.txt"], "--output marked.txt has no ending that OpenCV writes"),
+        ("mark_photograph.py", ["--output", "marked.txt"], "--output marked.txt must end in .png"),
     ]:
         command = [sys.executable, str(EXAMPLES / script), *arguments]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -340,7 +340,7 @@ def test_visualize_units_without_cifar10(tmp_path, monkeypatch):
     monkeypatch.setenv("ALLCONVNET_CACHE_DIR", str(tmp_path))
     lines = run("visualize_units.py", tmp_path, "--layers", "relu3", "--channels", "3", "--count", "2")
     assert lines[-4:] == [
-        "Without the data set: the ten pictures beside this file.",
+        "The data set is not available: using the ten pictures in examples/pictures.",
         "units_relu3.png",
         "class_maps.png",
         "methods.png",
