@@ -80,7 +80,7 @@ class Attack:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({b"labels": Attack()}, r"names '(__builtin__.)?print', which has no place here"),
+        ({b"labels": Attack()}, r"names '(__builtin__.)?print', which is not allowed"),
         (
             {b"data": np.zeros((4, 3080), np.uint8)},
             r"an array \[1, 4, 3080, 'u1', .*, 12,320 bytes, allowed: uint8 \(4, 3072\)",
@@ -101,7 +101,7 @@ class Attack:
         ({b"labels": [[0, 1], [2, 3], 4, 5]}, r"received: 6 labels"),
         ({b"labels": 7}, r"received: 1 labels"),
         ({b"labels": np.arange(4)}, r"received: "),
-        ({b"labels": [0, 1, 2, 3.0]}, r"its opcode \d+, b'G', has no place here"),
+        ({b"labels": [0, 1, 2, 3.0]}, r"its opcode \d+, b'G', is not allowed"),
         ({"labels": [0] * 4}, r"damaged, or not the pickle of a dict with one array and one list 'labels'"),
     ],
 )

@@ -247,8 +247,8 @@ def test_unknown_layer():
         (with_relu(layers.ReLU(6)), {}, r"not for relu with \[0\.0, 0\.0, 6\]"),
         (with_relu(layers.Softmax(), layers.Flatten()), {}, r"not for softmax"),
         (keras.Model(INPUT, ops.silu(ops.relu(INPUT))), {}, r"not for silu in 'silu"),
-        (with_relu(Block()), {}, r"Block 'block.* may hide a ReLU"),
-        (keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3)]), {}, r"no ReLU that can be seen"),
+        (with_relu(Block()), {}, r"Block 'block.* may contain a ReLU"),
+        (keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3)]), {}, r"No ReLU was found"),
         (
             with_relu(),
             {"method": "guide"},
@@ -290,7 +290,7 @@ def test_a_changed_model_is_explained_anew():
     assert np.abs(guided_backprop(model, images, 0) - before).max() > 1e-3
     assert guided_backprop(model, images, 6).any()
     model.layers[0].activation = keras.activations.tanh
-    with pytest.raises(ValueError, match="no ReLU that can be seen"):
+    with pytest.raises(ValueError, match="No ReLU was found"):
         guided_backprop(model, images, 0)
 
 
@@ -363,7 +363,7 @@ def test_class_map_of_no_class(net, pictures, classes):
 
 
 def test_class_map_without_average():
-    with pytest.raises(ValueError, match=r"must be a GlobalAveragePooling2D\. Received: Flatten"):
+    with pytest.raises(ValueError, match=r"must be from a GlobalAveragePooling2D\. Received: Flatten"):
         class_activation_map(with_relu(layers.Flatten()), IMAGES)
 
 
@@ -448,7 +448,7 @@ def test_receptive_field_errors(net):
     transposed, last = layers.Conv2DTranspose(3, 3, 2), layers.Conv2D(3, 3, data_format="channels_first")
     for first in (inner, layers.CenterCrop(8, 8), transposed, last):
         model = keras.Sequential([keras.Input((32, 32, 3)), first, layers.Conv2D(4, 1, name="head")])
-        with pytest.raises(ValueError, match=rf"cannot be told: \w+ '{first.name}' lies before 'head'"):
+        with pytest.raises(ValueError, match=rf"cannot be computed: \w+ '{first.name}' comes before 'head'"):
             receptive_field(model, "head")
     differ = r"Rows and columns .* \(3, 1, 0\) and \(5, 1, 0\) in 'wide'"
     with pytest.raises(ValueError, match=differ):

@@ -140,7 +140,7 @@ def test_damaged_copy_is_replaced(server):
 
 
 def test_wrong_hash_leaves_nothing(server, cache):
-    with pytest.raises(OSError, match=rf"/file is not the file asked for, with sha256 {'0' * 64}; nothing was kept"):
+    with pytest.raises(OSError, match=rf"/file does not have the expected SHA-256 {'0' * 64}; nothing was kept"):
         fetch_url(f"{server.url}/file#sha256={'0' * 64}")
     assert list(cache.iterdir()) == []
 

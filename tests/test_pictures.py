@@ -96,7 +96,7 @@ def test_picture_of_no_size(option):
     "arrays", [np.zeros(()), np.zeros((2, 4, 4, 2)), np.zeros((0, 4, 4, 3)), np.zeros((4, 4), "uint8")]
 )
 def test_no_picture(arrays):
-    with pytest.raises(ValueError, match=r"make no picture\. Received: .*Allowed: uint8 or float"):
+    with pytest.raises(ValueError, match=r"cannot be drawn\. Received: .*Allowed: uint8 or float"):
         to_picture(arrays)
 
 

@@ -30,9 +30,9 @@ def with_bias(net, value):
         ([[0, 1], [1]], r"Invalid labels. Received: list of dtype object"),
         ([0, 2], r"A label is out of range. Received: 0 to 2. Allowed: 0 to 1"),
         ([-1, 0], r"A label is out of range. Received: -1 to 0"),
-        ([0], r"one label an image. Received: 2 images, 1 labels of shape \(1,\)"),
-        ([[0, 1]], r"one label an image.* of shape \(1, 2\)"),
-        (np.eye(2, dtype=int), r"one label an image.* of shape \(2, 2\)"),
+        ([0], r"one label per image. Received: 2 images, 1 labels of shape \(1,\)"),
+        ([[0, 1]], r"one label per image.* of shape \(1, 2\)"),
+        (np.eye(2, dtype=int), r"one label per image.* of shape \(2, 2\)"),
     ],
 )
 def test_labels(net, labels, match):
@@ -56,7 +56,7 @@ def test_scores_that_are_no_numbers(net, value):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"images": IMAGES[0]}, r"one label an image|images do not fit"),
+        ({"images": IMAGES[0]}, r"one label per image|images do not fit"),
         ({"images": IMAGES[:, :, :, :1]}, r"The images do not fit the model. Received: uint8 \(2, 32, 32, 1\)"),
         ({"images": "cat.jpg"}, r"Invalid images. Received: str"),
         ({"batch_size": 0}, r"Invalid batch_size"),
@@ -75,7 +75,7 @@ def test_no_model():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
 def test_weights_beyond_the_file(net, tmp_path, value):
-    with pytest.raises(ValueError, match=r"weights are not finite, or not in float16"):
+    with pytest.raises(ValueError, match=r"weights are not finite in float16"):
         save_weights(with_bias(net, value), tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=["a", "b"])
     assert not list(tmp_path.iterdir())
 
@@ -84,7 +84,7 @@ def test_weights_beyond_the_file(net, tmp_path, value):
     "names", ["abcdefghij", b"abcdefghij", range(10), [None] * 10, 10, dict.fromkeys("abcdefghij")]
 )
 def test_names_of_classes(names):
-    with pytest.raises(ValueError, match=r"class_names must be a list of texts"):
+    with pytest.raises(ValueError, match=r"class_names must be a list of strings"):
         decode_predictions(np.ones((1, 10)), class_names=names)
 
 
@@ -96,7 +96,7 @@ def test_scores_to_decode(scores):
 
 @pytest.mark.parametrize("dtype", ["int64", "int8", "uint16", "bool", "complex64"])
 def test_picture_of_other_types(dtype):
-    with pytest.raises(ValueError, match=r"make no picture\. Received: .*Allowed: uint8 or float|Invalid arrays"):
+    with pytest.raises(ValueError, match=r"cannot be drawn\. Received: .*Allowed: uint8 or float|Invalid arrays"):
         to_picture(np.zeros((1, 4, 4, 3), dtype))
 
 

@@ -25,11 +25,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
-    """Writes the weights of a net with batch normalization into the same net without it.
+    """Copies the weights of a net with batch normalization into the same net without it.
 
     Args:
         trained: a net as `fit_cifar10` trains it: each convolution without a bias, such as `conv1`, is followed by a
-            batch normalization of its number, `bn1`.
+            batch normalization with the same number, `bn1`.
         plain: the net of the paper, from `AllConvNet(variant, weights=None)`; overwritten. In inference both return
             the same logits up to rounding.
 

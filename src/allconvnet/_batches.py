@@ -82,7 +82,7 @@ def _tokens(file: IO[bytes], end: int) -> Iterator[Any]:
     text = ""
     for number, code in enumerate(iter(lambda: file.read(1), pickle.STOP)):
         if code not in _OPCODES or number == _MAX_OPCODES:
-            raise ValueError(f"its opcode {number:,}, {code!r}, has no place here" if code else "it ends early")
+            raise ValueError(f"its opcode {number:,}, {code!r}, is not allowed" if code else "it ends early")
         name, size = _OPCODES[code]
         value = int.from_bytes(file.read(size), "little", signed=name == "BININT")
         if name in _CONSTANTS or "BININT" in name:
@@ -90,7 +90,7 @@ def _tokens(file: IO[bytes], end: int) -> Iterator[Any]:
         elif "GLOBAL" in name:
             names = [text] if "STACK" in name else [file.readline(_MAX_SHORT)[:-1].decode("latin-1") for _ in "12"]
             if not _NAMES.issuperset(names):
-                raise ValueError(f"it names {reprlib.repr('.'.join(names))}, which has no place here")
+                raise ValueError(f"it names {reprlib.repr('.'.join(names))}, which is not allowed")
         elif name.strip("8").endswith(("STRING", "BYTES", "UNICODE")):
             if value <= _MAX_SHORT and (text := file.read(value).decode("latin-1")) not in _NAMES:
                 yield text

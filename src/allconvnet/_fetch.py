@@ -37,9 +37,8 @@ _BLOCK = 1 << 14  # Bytes that must arrive within ALLCONVNET_TIMEOUT, unless the
 def fetch_weights(name: str) -> Path:
     """The verified local file of published weights.
 
-    Weights in the package need no network. Others are downloaded once from the mirror that the environment variable
-    ALLCONVNET_WEIGHTS_URL names (the URL of a folder with the files) to ALLCONVNET_CACHE_DIR, by default the user's
-    cache folder.
+    Weights in the package need no network. Others are downloaded once, from ALLCONVNET_WEIGHTS_URL (the URL of a folder
+    with the files) to ALLCONVNET_CACHE_DIR (by default the user's cache folder). Both are environment variables.
 
     Args:
         name: full name, `variant.tag`, as `weights_info` takes it.
@@ -83,7 +82,7 @@ def fetch_url(url: str) -> Path:
         parts, whole = urlsplit(""), False
     if not digest or parts.scheme not in ("http", "https") or not whole:
         form = "https://host/file.weights.h5#sha256=<64 hexadecimal digits>"
-        raise ValueError(f"A weights URL must look like {form!r}; `sha256sum` prints them. Received: {shown!r}.")
+        raise ValueError(f"A weights URL must look like {form!r}; `sha256sum` prints the digits. Received: {shown!r}.")
     sha256 = digest[1].lower()
     name = re.sub(r"[^\w.-]", "_", Path(parts.path).name)[-100:] or "weights.h5"
     return _download(address, sha256, f"{sha256[:16]}-{name}")
@@ -201,7 +200,7 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
         reason = type(error).__name__ if error.response is None else f"HTTP status {error.response.status_code}"
         raise OSError(f"{shown} could not be downloaded: {reason}. Check the network and the URL.") from None
     except ValueError:
-        raise OSError(f"{shown} is not the file asked for, with sha256 {sha256}; nothing was kept.") from None
+        raise OSError(f"{shown} does not have the expected SHA-256 {sha256}; nothing was kept.") from None
     except TimeoutError as error:
         raise OSError(f"{shown} could not be downloaded: {error}.") from None
     except OSError as error:

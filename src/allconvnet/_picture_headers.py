@@ -31,7 +31,7 @@ def check_pixel_count(width: int, height: int, times: int = 1) -> None:
     limit = max_pixels() // times
     if width * height > limit:
         raise ValueError(f"The picture is too large. Received: {width}x{height} pixels. Allowed: {limit:,} pixels "
-                         "of this kind; the environment variable ALLCONVNET_MAX_PIXELS raises this.")  # fmt: skip
+                         "of this format; the environment variable ALLCONVNET_MAX_PIXELS changes this.")  # fmt: skip
 
 
 def check_header(encoded: bytes) -> None:

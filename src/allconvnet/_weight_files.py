@@ -140,7 +140,7 @@ def save_weights(
     """Writes a weights file for `AllConvNet(variant, weights=path)`; Keras' `load_weights` reads it too.
 
     HDF5 attributes hold the variant, the class names, and the mean and standard deviation of the input. The file is
-    whole or not there.
+    written completely or not at all.
 
     Args:
         model: a model from `AllConvNet`, with its top and its preprocessing, without `class_relu`.
@@ -176,12 +176,12 @@ def save_weights(
         raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
     if len(names) != classes or classes > _MAX_CLASSES:
         received = f"{len(names)} names" if names else shortened(class_names)
-        raise ValueError(f"class_names must be a list of {classes} names, one a class, {_MAX_CLASSES:,} at most. "
+        raise ValueError(f"class_names must be a list of {classes} names, one per class, {_MAX_CLASSES:,} at most. "
                          f"Received: {received}.")  # fmt: skip
     with np.errstate(over="ignore"):
         arrays = [[values.astype(dtype) for values in layer.get_weights()] for layer in convolutions]
     if not all(np.isfinite(values).all() for pair in arrays for values in pair):
-        raise ValueError(f'Some weights are not finite, or not in {dtype}; dtype="float32" has the larger range.')
+        raise ValueError(f'Some weights are not finite in {dtype}; dtype="float32" has the larger range.')
     with replacing(Path(path).expanduser()) as temporary, h5py.File(temporary, "w") as file:
         for number, pair in enumerate(arrays):
             group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")

@@ -42,7 +42,7 @@ class Weights:
         images: number of those images.
         recipe: name of the training recipe, one of `RECIPES`.
         epochs: passes over the training images.
-        cost: the same in epochs of 32x32 images, counted by pixels.
+        cost: `epochs`, weighted by pixels: an epoch of 16x16 images counts as a quarter of one of 32x32.
         seconds: duration of the training.
         machine: processor architecture, cores, and instructions for bfloat16.
         seed: random seed of the training run.
@@ -145,7 +145,7 @@ def weights_info(name: str) -> Weights:
     """The record of published weights: size, hash, accuracy, recipe, license.
 
     Args:
-        name: full name, `variant.tag`; without the version, as in "all_cnn_c.cifar10", the default of that data set.
+        name: full name, `variant.tag`; without a version, as in "all_cnn_c.cifar10", the default for that data set.
 
     Returns:
         The record.

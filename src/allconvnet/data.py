@@ -57,7 +57,7 @@ def load_cifar10(source: str | os.PathLike[str] | None = None) -> tuple[Split, S
 
     Raises:
         FileNotFoundError: there is no such folder, archive or batch.
-        ValueError: a batch is not one of CIFAR-10's, in number of images too, or the archive is damaged.
+        ValueError: a batch is not a CIFAR-10 batch or has the wrong number of images, or the archive is damaged.
         OSError: the download failed.
 
     Example:
@@ -76,7 +76,7 @@ def load_cifar100(source: str | os.PathLike[str] | None = None) -> tuple[Split, 
         source: as in `load_cifar10`: `cifar-100-python`, `cifar-100-python.tar.gz`, ALLCONVNET_CIFAR100 (169 MB).
 
     Returns:
-        As `load_cifar10`, which says what it raises, too; label k is `CIFAR100_CLASSES[k]`.
+        As for `load_cifar10`, but label k is `CIFAR100_CLASSES[k]`. The errors are the same, too.
 
     Example:
         >>> import allconvnet

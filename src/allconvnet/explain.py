@@ -61,11 +61,11 @@ def guided_backprop(
     method: Literal["guided", "deconvnet", "gradient"] = "guided",
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Which pixels of each image excite a unit: its gradient, with the paper's rule at every ReLU.
+    """Gradient of a unit with respect to each image, with the paper's rule at every ReLU: the pixels that excite it.
 
-    Section 4 of the paper: going backward, a ReLU passes the gradient where its input and the gradient are both
-    positive. The ReLU may be a layer, an `activation` argument or a `keras.ops.relu`. A softmax or sigmoid at the end
-    of the model is left out: targets are logits.
+    In the backward pass, a ReLU passes the gradient only where its input and the gradient are both positive (section 4
+    of the paper). The ReLU may be a layer, an `activation` argument or a `keras.ops.relu`. A softmax or sigmoid at the
+    end of the model is left out: targets are logits.
 
     Args:
         model: a functional or sequential `keras.Model` with one input and one output; its weights do not change.
@@ -78,11 +78,11 @@ def guided_backprop(
         batch_size: images at a time; does not change the result.
 
     Returns:
-        float32, the shape of `images`: change of the unit per unit of pixel value under that rule.
+        float32, in the shape of `images`: the gradient with respect to the pixels.
 
     Raises:
-        ValueError: an argument is not one of those above, the model has no ReLU, or there is an activation on the way
-            to the unit that the rule does not cover (such as LeakyReLU; `method="gradient"` takes all).
+        ValueError: an argument is invalid, the model has no ReLU, or there is an activation before the unit that the
+            rule does not cover (such as LeakyReLU; `method="gradient"` accepts all).
         TypeError: the model is not functional.
 
     Example:
@@ -110,22 +110,23 @@ def guided_backprop(
 def class_activation_map(
     model: keras.Model, images: np.ndarray, classes: int | Sequence[int] | None = None, *, batch_size: int = 64
 ) -> np.ndarray:
-    """Where in each image a class is seen: the map whose average is the logit of the class.
+    """Maps of where in each image a class is detected; the average of a map is the logit of the class.
 
-    These nets end in a class convolution and a global average, so the map is exact and costs one prediction.
+    The nets of `AllConvNet` end in a class convolution and a global average, so the maps are exact and take one
+    prediction.
 
     Args:
         model: a functional `keras.Model` whose logits are a `GlobalAveragePooling2D`, such as the nets of `AllConvNet`.
         images: `[N, height, width, channels]` as the model takes them.
-        classes: a class or several; None means all.
+        classes: one or more classes; None means all.
         batch_size: images at a time; does not change the result.
 
     Returns:
         float32 `[N, rows, columns, classes]`; the mean over rows and columns is the logit.
-        `to_picture(maps[..., 0], images=images)` lays the maps of the first class over uint8 images.
+        `to_picture(maps[..., 0], images=images)` draws the maps of the first class over uint8 images.
 
     Raises:
-        ValueError: the logits are no global average, there is no such class, or the images do not fit.
+        ValueError: the logits are not a global average, there is no such class, or the images do not fit.
         TypeError: the model is not functional.
 
     Example:
@@ -139,7 +140,7 @@ def class_activation_map(
     end = calls[-2] if len(calls) > 1 and activation_of(calls[-1].operation) in LAST_ACTIVATIONS else calls[-1]
     if not isinstance(end.operation, layers.GlobalAveragePooling2D):
         kind = type(end.operation).__name__
-        raise ValueError(f"The logits must be a GlobalAveragePooling2D. Received: {kind} {end.operation.name!r}.")
+        raise ValueError(f"The logits must be from a GlobalAveragePooling2D. Received: {kind} {end.operation.name!r}.")
     count = end.output.shape[-1]
     chosen = np.arange(count) if classes is None else np.atleast_1d(numbers("classes", classes))
     if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not all(0 <= number < count for number in chosen):
@@ -169,7 +170,7 @@ def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tupl
     Layers whose `activation` is replaced have a twin; the twins come second, as pairs (original, twin).
     """
     if method != "gradient" and "relu" not in map(activation_of, operations_of(model)):
-        raise ValueError(f'{model.name!r} has no ReLU that can be seen. Use method="gradient".')
+        raise ValueError(f'No ReLU was found in {model.name!r}. Use method="gradient".')
     relu, last, twins = _METHODS[method], None if layer else last_activation(model), []
 
     def replaced(operation):
@@ -205,7 +206,7 @@ def _check_operation(operation, activation: str) -> None:
     if activation:
         raise ValueError(f"The rule is for ReLU, not for {activation} in {operation.name!r}: {way_out}.")
     if any(isinstance(part, keras.Layer) for part in keras.tree.flatten(vars(operation))):
-        raise ValueError(f"{type(operation).__name__} {operation.name!r} may hide a ReLU in its layers: {way_out}.")
+        raise ValueError(f"{type(operation).__name__} {operation.name!r} may contain a ReLU in its layers: {way_out}.")
 
 
 def _units(outputs: np.ndarray, target, part: slice, count: int) -> np.ndarray:

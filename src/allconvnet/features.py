@@ -19,11 +19,10 @@ def feature_extractor(
     weights: str | os.PathLike[str] | None = "cifar10",
     input_shape: Shape | None = None,
 ) -> keras.Model:
-    """A net that turns pictures into feature vectors, for a classifier of new classes or a search for similar pictures.
+    """A model that returns feature vectors, to train a classifier on new classes or to search for similar pictures.
 
-    The vector is the averages of the last four activation maps, one after the other. On classes that a net was not
-    trained on, a linear classifier on it is more accurate than on any one map (`docs/transfer.md`). The average of the
-    last map alone, `AllConvNet(include_top=False, pooling="avg")`, suits the classes of the weights.
+    A feature vector is the concatenation of the averages of the last four activation maps. On classes that the net was
+    not trained on, a linear classifier on it is more accurate than on any single map (`docs/howto/transfer.md`).
 
     Args:
         variant: name of the net, one of `list_variants()`.
@@ -35,7 +34,7 @@ def feature_extractor(
         all_cnn_c there are 768 features.
 
     Raises:
-        ValueError: an argument is not one of those above, there are no such weights, or a file does not fit.
+        ValueError: an argument is invalid, there are no such weights, or a file does not fit.
         OSError: a download failed, or the file cannot be read.
 
     Example:

@@ -50,25 +50,25 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         variant: name of the net, one of `list_variants()`.
         weights: published weights by data set ("cifar10"), tag ("cifar10_v4") or full name ("all_cnn_c.cifar10_v4");
             None for random weights; a path; or a URL that ends in `#sha256=` and 64 hexadecimal digits. A file of
-            `save_weights` must be of the same variant. Keras files (`.weights.h5`, or `.h5`/`.hdf5` of Keras 1 and 2)
-            must have the kernels of the variant, whose normalization they get.
+            `save_weights` must be of the same variant. Other Keras files (`.weights.h5`, or `.h5`/`.hdf5` of Keras 1
+            and 2) must have kernels of the same shapes; the model then has the normalization of the variant.
         include_top: whether to include the class convolution and the global average. Without them the model returns
-            the last feature map, or its `pooling`. For new classes, `feature_extractor` has better features.
-        classes: number of classes; None means that of the weights, or of the variant. With another number than the
-            weights have, the class convolution starts fresh.
-        fresh_head: True starts the class convolution fresh for any number of classes. For fine-tuning on as many
-            classes as the weights have: otherwise the model would keep their head.
+            the last feature map, or its global `pooling`. For new classes, `feature_extractor` has better features.
+        classes: number of classes; None means that of the weights, or of the variant. If it is not that of the
+            weights, the class convolution gets random weights.
+        fresh_head: True gives the class convolution random weights even if the number of classes is the same. Use it
+            to fine-tune on new classes.
         input_shape: `(height, width, channels)`; None means the size that the net was designed for. Height and width
             may be None (any size); one channel is repeated to three inside the model.
         pooling: global pooling of the feature map with `include_top=False`: "avg", "max", or None for the map itself.
         classifier_activation: "softmax", None for logits, or the name of another Keras activation.
         include_preprocessing: False leaves normalization to you (`preprocess_input`).
-        class_relu: whether to put the paper's ReLU on the class convolution. It can leave a class without gradient
-            for good; many reproductions got stuck at 10 % accuracy with it.
-        dropout: whether to include the paper's dropout layers, which act in training only.
-        dense_prediction: whether to return scores at every place of a larger image. The class map is averaged over
-            windows as large as the map of an image of the designed size (6x6 for the paper's CIFAR nets), with
-            stride 1, so an image of that size gets the classifier's answer.
+        class_relu: whether to put the paper's ReLU on the class convolution. With it, a class can lose its gradient
+            permanently, and training can fail.
+        dropout: whether to include the paper's dropout layers, which are active in training only.
+        dense_prediction: whether to return scores for each window of a larger image. The class map is averaged over
+            windows with stride 1. A window is as large as the class map of an image of the default size (6x6 for the
+            paper's CIFAR nets), so an image of that size gets the same scores as from the classifier.
         name: name of the model; None means the variant's.
 
     Returns:
@@ -77,7 +77,7 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         `dense_prediction` to `[N, h, w, classes]`.
 
     Raises:
-        ValueError: an argument is not one of those above, there are no such weights, or a file does not fit.
+        ValueError: an argument is invalid, there are no such weights, or a file does not fit.
         OSError: a download failed, or the file cannot be read.
 
     Example:
@@ -129,12 +129,12 @@ def _check_arguments(include_top: bool, classes, fresh_head: bool, pooling, dens
     if include_top and pooling:
         raise ValueError(f"pooling={pooling!r} needs include_top=False: the top has its own global average.")
     if not include_top and (classes is not None or fresh_head or dense_prediction):
-        raise ValueError("classes, fresh_head and dense_prediction need include_top=True: they are about the top.")
+        raise ValueError("classes, fresh_head and dense_prediction need include_top=True: they change the top.")
 
 
 def _check_names(classifier_activation, name) -> None:
     if not isinstance(name, (str, type(None))):
-        raise ValueError(f"Invalid name. Received: name={shortened(name)}. Allowed: a text, or None.")
+        raise ValueError(f"Invalid name. Received: name={shortened(name)}. Allowed: a string, or None.")
     try:
         known = isinstance(classifier_activation, (str, type(None))) and keras.activations.get(classifier_activation)
     except ValueError:
@@ -142,7 +142,7 @@ def _check_names(classifier_activation, name) -> None:
     if not known:
         received = f"classifier_activation={shortened(classifier_activation)}"
         raise ValueError(
-            f"Unknown classifier_activation. Received: {received}. Allowed: the name of one in Keras, or None."
+            f"Unknown classifier_activation. Received: {received}. Allowed: the name of a Keras activation, or None."
         )
 
 

@@ -23,10 +23,10 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: float, the highest rate.
         total_steps: int, optimizer steps of the whole run.
-        warmup: float in [0, 1], the part of the steps in which the rate rises.
+        warmup: float in [0, 1], the fraction of the steps in which the rate rises.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of range.
 
     Example:
         >>> import allconvnet
@@ -54,24 +54,24 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 class ConvMuon(keras.optimizers.Optimizer):
     """Muon (orthogonalized momentum) on convolution kernels, SGD with Nesterov momentum on everything else.
 
-    A convolution kernel is seen as a matrix `[out, in * height * width]`. Its Nesterov momentum is brought close to an
-    orthogonal matrix by three Newton-Schulz steps, and the kernel is rescaled to Frobenius norm `sqrt(out)` before
-    each step: batch normalization must follow every such convolution, so that its scale is free. (The models of
-    `AllConvNet` have none: fine-tune them with another optimizer.) `keras.optimizers.Muon` treats 2-D variables only.
+    A convolution kernel is treated as a matrix `[out, in * height * width]`. Three Newton-Schulz steps make its
+    Nesterov momentum nearly orthogonal, and the kernel is rescaled to Frobenius norm `sqrt(out)` before each step.
+    Therefore each of these convolutions must be followed by batch normalization, which cancels the scale. The models of
+    `AllConvNet` have none: fine-tune them with another optimizer. `keras.optimizers.Muon` is for 2-D variables only.
 
     Args:
         learning_rate: float or schedule, the rate of the orthogonalized updates.
         momentum: float in [0, 1], momentum of the orthogonalized updates.
         sgd_ratio: float, the rate of all other variables divided by `learning_rate`.
         sgd_momentum: float in [0, 1], Nesterov momentum of all other variables.
-        l2: float, L2 gradient on those kernels that SGD treats.
-        exclude: names of layers whose kernel SGD treats.
+        l2: float, L2 regularization of the kernels that SGD trains.
+        exclude: names of layers whose kernels SGD trains.
         name: name of the optimizer.
         **kwargs: arguments of `keras.optimizers.Optimizer`.
 
     Raises:
-        ValueError: a number is out of its range, `exclude` is a single string, or a convolution that is not excluded
-            has a bias and so, most likely, no batch normalization behind it.
+        ValueError: a number is out of range, `exclude` is a single string, or a convolution that is not excluded has a
+            bias and so, most likely, no batch normalization after it.
 
     Example:
         >>> import allconvnet, keras

@@ -1,4 +1,4 @@
-"""Arrays as pictures."""
+"""Draws arrays as pictures."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def to_picture(
     columns: int | None = None,
     cell: int = 128,
 ) -> np.ndarray:
-    """Arrays as one picture: a grid with a caption, labels and, for maps, a color bar.
+    """Draws arrays as one picture: a grid with a caption, labels and, for maps, a color bar.
 
-    Gradients are shown around gray, on a scale symmetric about zero that ends at the largest magnitude of each array.
-    All maps share one scale, which the color bar shows: from blue (negative) through white to red (positive). With
-    `images` it begins at zero, from blue to yellow, and the images are laid below it in gray.
+    Gradients are drawn around gray; the scale of each array is symmetric about zero and ends at its largest magnitude.
+    All maps have the same scale, which the color bar shows: from blue (negative) through white to red (positive). With
+    `images`, the scale goes from blue (zero) to yellow, and the maps are drawn over the images, which are gray.
 
     Args:
         arrays: uint8 `[N, height, width, 3]` images, shown as they are; float `[N, height, width, 3]` gradients; or
             float `[N, rows, columns]` maps.
-        images: uint8 `[N, height, width, 3]`, on which the positive part of maps is laid.
+        images: uint8 `[N, height, width, 3]`, over which the positive part of the maps is drawn.
         caption: text above the grid, such as net, layer and target.
-        labels: text below each cell, `N` strings of one or several lines; a line that is too long is cut.
-        columns: cells in a row; None means all up to 8.
+        labels: text below each cell, `N` strings of one or more lines; lines that are too long are shortened.
+        columns: cells in a row; None means all, but at most 8.
         cell: side of a cell in pixels.
 
     Returns:
         uint8 `[height, width, 3]`, RGB; `cv2.imwrite(path, picture[..., ::-1])` writes it.
 
     Raises:
-        ValueError: the arrays are none of these, or the images or labels do not fit them.
+        ValueError: the arrays are not of these types, or the images or labels do not fit them.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -58,7 +58,7 @@ def to_picture(
     check_number("columns", columns, 1, whole=True)
     check_number("cell", cell, 1, 1024, whole=True)
     if not isinstance(caption, str):
-        raise TypeError(f"caption must be a text. Received: {type(caption).__name__}.")
+        raise TypeError(f"caption must be a string. Received: {type(caption).__name__}.")
     images = None if images is None else numbers("images", images)
     _check_arrays(arrays, images, labels)
     columns = min(len(arrays), columns)
@@ -86,7 +86,7 @@ def _check_arrays(arrays: np.ndarray, images: np.ndarray | None, labels: Sequenc
     colors = arrays.ndim == 4 and arrays.shape[3] == 3 and (arrays.dtype == np.uint8 or arrays.dtype.kind == "f")
     if not arrays.size or not (colors or (arrays.ndim == 3 and arrays.dtype.kind == "f")):
         allowed = "uint8 or float [N, height, width, 3], or float [N, rows, columns]"
-        raise ValueError(f"These arrays make no picture. Received: {received}. Allowed: {allowed}.")
+        raise ValueError(f"These arrays cannot be drawn. Received: {received}. Allowed: {allowed}.")
     if not np.isfinite(arrays).all():
         raise ValueError("The arrays are infinite or not a number.")
     if images is not None and (colors or images.dtype != np.uint8 or images.shape[::3] != (len(arrays), 3)):

@@ -1,4 +1,4 @@
-"""Pictures in, arrays out; labels back."""
+"""Reads pictures as arrays, normalizes pixels, and names the classes of predictions."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Fit = Literal["resize", "crop"]
 
 
 def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: Fit = "resize") -> np.ndarray:
-    """A picture as the pixels that a net takes.
+    """Reads a picture as the pixels that a model takes.
 
-    EXIF orientation is applied, grayscale repeated to RGB, transparency laid on white, 16 bits reduced to 8, CMYK
-    converted. Shrinking averages areas, enlarging is cubic; a picture of the right size stays as it is, bit for bit.
+    Applies the EXIF orientation, repeats grayscale to RGB, puts transparent pictures on white, and converts 16 bits to
+    8 and CMYK to RGB. Shrinking averages areas, enlarging is cubic; the pixels of a picture of the right size are not
+    changed.
 
-    Files may be JPEG, PNG, WebP, GIF (the first picture), TIFF, BMP or PNM. A picture may have 40 million pixels;
-    GIF, TIFF, PNM, progressive JPEG, animations and 16 bits take more memory and may have half as many. The size
-    is read from the header of the file, before anything is decoded. The environment variable ALLCONVNET_MAX_PIXELS
-    sets another limit.
+    Files may be JPEG, PNG, WebP, GIF (the first picture), TIFF, BMP or PNM. The limit is 40 million pixels, or half as
+    many for GIF, TIFF, PNM, progressive JPEG, animations and 16 bits, which take more memory. It is checked in the
+    header of the file, before decoding. The environment variable ALLCONVNET_MAX_PIXELS changes it.
 
     Args:
         source: a path; the bytes of an encoded file, or a file object open for reading them; a PIL image; or an array,
@@ -46,8 +46,7 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     Raises:
         FileNotFoundError: there is no such file.
         TypeError: the source is none of these.
-        ValueError: it is not a picture, is damaged or too large, holds floats, or an argument is not one of those
-            above.
+        ValueError: the source is not a picture, is damaged, too large or an array of floats, or an argument is invalid.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -78,7 +77,7 @@ def _check_form(size: object, fit: object) -> None:
     pair = isinstance(size, (tuple, list)) and len(size) == 2
     whole = pair and all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in size)
     if not whole or math.prod(map(int, size)) > max_pixels():
-        allowed = f"(height, width), up to {max_pixels():,} pixels (ALLCONVNET_MAX_PIXELS raises this), or None"
+        allowed = f"(height, width), up to {max_pixels():,} pixels (ALLCONVNET_MAX_PIXELS changes this), or None"
         raise ValueError(f"Invalid size. Received: size={shortened(size)}. Allowed: {allowed}.")
 
 
@@ -89,21 +88,21 @@ def load_images(
     fit: Fit = "resize",
     on_error: Callable[[Source, Exception], object] | None = None,
 ) -> np.ndarray:
-    """Pictures as one batch.
+    """Reads pictures as one batch.
 
     Args:
         sources: one or more pictures, each as `load_image` takes it.
         size: as in `load_image`; with None all pictures must have one size.
         fit: as in `load_image`.
-        on_error: called with the picture and the error for each one that cannot be read; it is then left out of the
-            batch. None raises the error.
+        on_error: called with the picture and the error for each picture that cannot be read, which is then left out
+            of the batch. None raises the error.
 
     Returns:
         uint8 `[N, height, width, 3]`, RGB.
 
     Raises:
         TypeError: a single picture instead of a list.
-        ValueError: there is no picture, or pictures of several sizes; also what `load_image` raises.
+        ValueError: there is no picture, or there are pictures of several sizes; also the errors of `load_image`.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -124,9 +123,9 @@ def load_images(
                 raise
             on_error(source, error)
     if not images:
-        raise ValueError("There is no picture to make a batch of.")
+        raise ValueError("There is no picture that can be read.")
     if len(shapes := {image.shape for image in images}) > 1:
-        raise ValueError(f"Pictures of several sizes make no batch; pass size=(height, width). Received: {shapes}.")
+        raise ValueError(f"Pictures of several sizes cannot be a batch; pass size=(height, width). Received: {shapes}.")
     return np.stack(images)
 
 
@@ -149,20 +148,20 @@ def check_model_pixels(model, images: np.ndarray) -> None:
 
 
 def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifar10") -> np.ndarray:
-    """Normalizes pixels as a model does itself, for a model built with `include_preprocessing=False`.
+    """Normalizes pixels for a model that was built with `include_preprocessing=False`.
 
     Args:
         images: raw RGB pixels, 0..255 of any dtype, `[..., height, width, 3]`, or one channel, which is repeated.
-        weights: the weights whose mean and standard deviation to use, as `AllConvNet` takes them: published weights
-            (by their full name for `all_conv_keras`, which divides by 255), or a path or URL of a file of
+        weights: the weights whose mean and standard deviation are used, as `AllConvNet` takes them: published weights
+            (by their full name for `all_conv_keras`, which divides by 255), or the path or URL of a file of
             `save_weights`.
 
     Returns:
         float32 `[..., height, width, 3]`, a new array: `(images - mean) / std` in each channel.
 
     Raises:
-        ValueError: the images are not raw pixels, the weights unknown, or the file does not hold mean and deviation.
-        OSError: the file is not there, or its download failed.
+        ValueError: the images are not raw pixels, the weights are unknown, or the file has no mean and deviation.
+        OSError: the file is missing, or its download failed.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -194,16 +193,16 @@ def decode_predictions(
     Args:
         predictions: scores `[N, classes]`, as the model returns them.
         top: number of classes for each image; None means 3, or all if there are fewer.
-        weights: the weights whose class names to use, as `AllConvNet` takes them.
+        weights: the weights whose class names are used, as `AllConvNet` takes them.
         class_names: names to use instead, one for each column.
 
     Returns:
         For each image `top` pairs `(name, score)`, highest first.
 
     Raises:
-        ValueError: the scores are not finite numbers, their columns are not as many as the names, the file holds no
-            names, or `top` is impossible.
-        OSError: the file is not there, or its download failed.
+        ValueError: the scores are not finite, the number of columns is not that of the names, the file has no class
+            names, or `top` is out of range.
+        OSError: the file is missing, or its download failed.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -213,7 +212,7 @@ def decode_predictions(
     # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
     scores = numbers("predictions", predictions).astype("float64")
     if class_names is not None and not _is_list_of_names(class_names):
-        raise ValueError(f"class_names must be a list of texts, not a single one. Received: {shortened(class_names)}.")
+        raise ValueError(f"class_names must be a list of strings, not a string. Received: {shortened(class_names)}.")
     names = _class_names(weights) if class_names is None else tuple(class_names)
     if scores.ndim != 2 or scores.shape[1] != len(names):
         way_out = 'Pass class_names, or the weights (such as "cifar100")'

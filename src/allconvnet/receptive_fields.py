@@ -21,20 +21,20 @@ _ELEMENTWISE = (
 
 
 def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
-    """The window of the image that a unit of a feature map sees.
+    """Receptive field of the units of a feature map, as a window of the image.
 
     Args:
         model: a functional `keras.Model`, a single chain of layers up to `layer`.
         layer: name of a convolution, pooling, normalization, dropout or activation layer.
 
     Returns:
-        `(side, stride, offset)` in pixels: unit (row, column) sees `side` rows from `offset + stride * row`, and the
-        columns likewise. Parts may lie outside of the image, where the padding is. The offset under "same" padding
-        depends on the side of the images: that of the model; where it is None, an even one.
+        `(side, stride, offset)` in pixels: the receptive field of unit (row, column) has `side` rows, starting at row
+        `offset + stride * row` of the image, and likewise columns. Parts of it may be in the padding, outside the
+        image. With "same" padding the offset depends on the input size of the model; None counts as an even size.
 
     Raises:
-        ValueError: there is no such layer, it sees the whole image, a layer of another kind lies before it, the model
-            branches, or rows and columns differ (by their kernels or their padding).
+        ValueError: there is no such layer, it sees the whole image, a layer of another kind comes before it, the model
+            branches, or rows and columns differ (in their kernels or their padding).
         TypeError: the model is not functional.
 
     Example:
@@ -51,7 +51,7 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
             raise ValueError(f"{layer!r} sees the whole image: name a layer with a feature map.")
         if not _is_local(operation):
             kind = f"{type(operation).__name__} {operation.name!r}"
-            raise ValueError(f"The receptive field cannot be told: {kind} lies before {layer!r}.")
+            raise ValueError(f"The receptive field cannot be computed: {kind} comes before {layer!r}.")
     rows, columns = (_window(chain, axis) for axis in (0, 1))
     if rows != columns:
         raise ValueError(f"Rows and columns of the window differ. Received: {rows} and {columns} in {layer!r}.")

@@ -19,28 +19,28 @@ __all__ = ["RECIPES", "Recipe"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a net is trained. A recipe with impossible values raises ValueError when it is made.
+    """How a net is trained. A recipe with invalid values raises ValueError when it is created.
 
     Attributes:
         source: where the numbers come from.
         phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
-        batch_size: images in a step. The rest of an epoch that fills no batch is left out.
+        batch_size: images in a step. An incomplete last batch of an epoch is dropped.
         batch_norm: whether to train with batch normalization after each convolution; it is folded away at the end.
         dropout: whether to train with the paper's dropout layers.
         whiten: whether to apply global contrast normalization (to a norm of 55) and ZCA whitening to the images.
         flip: which images are mirrored: "none"; "random", a random half in each epoch; or "alternating", a random half
             in even epochs and the other half in odd ones.
         shift: largest shift up, down, left and right, in pixels of a 32x32 image.
-        fill: what fills the border of a shifted image: "reflect" its reflection, "edge" its edge.
+        fill: what fills the border of a shifted image: "reflect" for its reflection, "edge" for its edge pixels.
         erase: fraction of the image area covered by a gray square, 0 to 1.
-        muon_rate: peak learning rate of Muon, on every kernel but the class convolution's; 0 means SGD everywhere.
+        muon_rate: peak learning rate of Muon, for all kernels except that of the class convolution; 0 means only SGD.
         muon_momentum: Nesterov momentum of Muon.
-        sgd_rate: peak learning rate of SGD, on all other variables.
+        sgd_rate: peak learning rate of SGD, for all other variables.
         sgd_momentum: momentum of SGD.
         nesterov: whether the momentum of SGD is Nesterov's.
-        l2: L2 gradient on the kernels that SGD treats: `l2` times the kernel is added to its gradient.
+        l2: L2 regularization of the kernels that SGD trains: `l2` times the kernel is added to its gradient.
         schedule: how the learning rates change: "linear", "steps" or "inverse_time".
-        warmup: for "linear": part of the steps in which the rates rise linearly from 0, 0 to 1; then they fall to 0.
+        warmup: for "linear": fraction of the steps, 0 to 1, in which the rates rise from 0; then they fall to 0.
         drops: for "steps": epochs after which the rates are multiplied by 0.1.
         decay: for "inverse_time": the rates are divided by 1 + `decay` times the number of steps done.
         label_smoothing: weight of the uniform distribution in the targets, 0 to 1.
@@ -108,7 +108,7 @@ class Recipe:
         return [side for epochs, side in self.phases for _ in range(epochs)]
 
     def cost(self) -> float:
-        """The epochs in epochs of 32x32 images, counted by pixels."""
+        """Number of epochs, weighted by pixels: an epoch of 16x16 images counts as a quarter of one of 32x32."""
         return sum((side / 32) ** 2 for side in self.sides)
 
     def resized(self, epochs: int) -> Recipe:

@@ -36,14 +36,14 @@ class FitResult:
     """Result of a training run.
 
     Attributes:
-        model: the plain net of the paper, with the weights of the file.
+        model: the net of the paper, without batch normalization, with the weights of the file.
         weights: path of the weights file, float16, for `AllConvNet(variant, weights=...)`.
-        history: one row an epoch, as in `log.csv`.
+        history: one row per epoch, as in `log.csv`.
         top1: top-1 accuracy on `split` in percent, single crop.
-        split: "test", or "held out" for the last training images.
+        split: "test", or "held out" for training images that were held out.
         images: number of images in `split`.
-        whitening: for a recipe that whitens, that of the training images (also in `zca.npz`): `model` then takes
-            `whitening.apply(global_contrast_normalize(images))`. Else None.
+        whitening: for a recipe with `whiten`, the whitening fitted to the training images (also in `zca.npz`): `model`
+            then takes `whitening.apply(global_contrast_normalize(images))`. Otherwise None.
     """
 
     model: keras.Model
@@ -68,32 +68,32 @@ def fit_cifar10(
 ) -> FitResult:
     """Trains a CIFAR net of the paper on CIFAR-10.
 
-    The folder gets `log.csv` and `checkpoint.npz` after each epoch, and at the end `<variant>.weights.h5` and
-    `result.json`. A run that was stopped or killed continues from its checkpoint when the same call is made again; a
-    finished run is not repeated.
+    After each epoch, `log.csv` and `checkpoint.npz` are written to the folder of the run, at the end also
+    `<variant>.weights.h5` and `result.json`. A run that was stopped or killed continues from its checkpoint when the
+    same call is made again; a finished run is not repeated.
 
-    On JAX, all processes that `keras.distribution` joins make the same call, with a folder that all can see, and share
-    each batch (`examples/train_distributed.py`).
+    On JAX, several processes of `keras.distribution` can train one net: each makes the same call, with a folder that
+    all can access, and computes a part of every batch (`examples/train_distributed.py`).
 
     Args:
         variant: name of a net for 32x32 images.
         recipe: a name of `RECIPES`, or a `Recipe`.
-        data: what `load_cifar10` takes, or its result, or that of `keras.datasets.cifar10.load_data()`.
+        data: the source for `load_cifar10`, or its result, or that of `keras.datasets.cifar10.load_data()`.
         epochs: number of epochs, divided among the phases of the recipe; None means the recipe's own.
         seed: random seed of the initial weights, the order of the images and their augmentation.
-        output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` here, with
-            `-epochs<epochs>` and `-heldout<held_out>` if given. A `Recipe` of your own is called "custom".
+        output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` in the current folder,
+            with `-epochs<epochs>` and `-heldout<held_out>` if given. A `Recipe` of your own is called "custom".
         precision: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 on accelerators and on processors with
             instructions for it, else float32.
-        held_out: number of training images, the last ones, to measure top-1 on in place of the test images, for choices
-            that must not depend on these. They are not trained on.
+        held_out: number of training images, the last ones, that are not trained on. Top-1 is measured on them instead
+            of on the test images. Use this to choose settings.
 
     Returns:
-        The plain net, its weights file and its top-1 accuracy.
+        The trained net, its weights file and its top-1 accuracy.
 
     Raises:
-        ValueError: an argument is not one of those above, the folder holds another run, another run is training in it,
-            or a file in it is damaged; the message names the file.
+        ValueError: an argument is invalid, the folder has another run, another run is training in it, or a file in it
+            is damaged; the message names the file.
         FloatingPointError: the loss is no longer finite.
         OSError: the data cannot be read or downloaded, or the folder cannot be written.
 
@@ -119,7 +119,7 @@ def fit_cifar100(
 ) -> FitResult:
     """Trains a CIFAR net of the paper on CIFAR-100, with its fine labels.
 
-    Arguments, result and errors are those of `fit_cifar10`; `data` is what `load_cifar100` takes, or its result.
+    Arguments, result and errors are those of `fit_cifar10`; `data` is the source for `load_cifar100`, or its result.
 
     Example:
         >>> import allconvnet
@@ -141,7 +141,7 @@ def evaluate_top1(
     """Top-1 accuracy in percent: single crop, no test-time augmentation.
 
     Args:
-        model: a model with one score a class.
+        model: a model that returns one score per class.
         images: what the model takes, `[N, height, width, channels]`.
         labels: integers `[N]` or `[N, 1]`.
         batch_size: images at a time; does not change the result.
@@ -152,8 +152,8 @@ def evaluate_top1(
 
     Raises:
         TypeError: the model cannot predict.
-        ValueError: there is not one label an image, a label is not a class, the pixels look divided by 255, or the
-            scores are not finite.
+        ValueError: there is not one label per image, a label is out of range, the pixels seem to be divided by 255, or
+            the scores are not finite.
 
     Example:
         >>> import allconvnet, numpy as np
@@ -167,7 +167,7 @@ def evaluate_top1(
     count = len(images) if images.ndim else 0
     if not count or labels.shape not in ((count,), (count, 1)):
         received = f"{count} images, {labels.size} labels of shape {labels.shape}"
-        raise ValueError(f"There must be one label an image. Received: {received}.")
+        raise ValueError(f"There must be one label per image. Received: {received}.")
     check_model_pixels(model, images)
     verbose = int(len(images) > 1000) if verbose == "auto" else verbose
     scores = model.predict(**_backend.prediction_batches(images, batch_size), verbose=verbose)
