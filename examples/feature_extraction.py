@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compute feature vectors of pictures and compare them.")
     pictures = sorted(Path(sys.argv[0]).with_name("pictures").glob("*.*g"))
     parser.add_argument("paths", nargs="*", type=Path, default=pictures, help="two or more pictures")
-    parser.add_argument("--output", type=Path, help="also write the features to this .npy file, float32 [N, 768]")
+    parser.add_argument("--output", type=Path, help="also write the features to this .npy file, float32 [N, 3840]")
     arguments = parser.parse_args()
     if len(arguments.paths) < 2:
         parser.error("pass two or more pictures")

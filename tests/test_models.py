@@ -98,18 +98,26 @@ def test_features_are_what_the_top_sees():
     np.testing.assert_allclose(run(body, images), run(features, images), atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [32, 45])
 @pytest.mark.parametrize(
     ("variant", "names"),
-    [("all_cnn_c", ["relu5", "relu6", "relu7", "relu8"]), ("model_a", ["relu1", "relu2", "relu3", "relu4"])],
+    [("all_cnn_c", [f"relu{number}" for number in range(4, 9)]), ("model_a", ["relu1", "relu2", "relu3", "relu4"])],
 )
-def test_features_are_the_averages_of_the_last_four_maps(variant, names):
-    extractor = feature_extractor(variant, input_shape=(None, None, 3))
-    model = AllConvNet(variant, input_shape=(None, None, 3))
-    for side in (32, 45):
-        images = pixels(side)
-        maps = [run(keras.Model(model.input, model.get_layer(name).output), images) for name in names]
-        expected = np.concatenate([one.mean(axis=(1, 2)) for one in maps], axis=1)
-        np.testing.assert_allclose(run(extractor, images), expected, atol=1e-5)
+def test_features_are_the_averages_of_quadrants(variant, names, side):
+    extractor = feature_extractor(variant, input_shape=(side, side, 3))
+    model = AllConvNet(variant, input_shape=(side, side, 3))
+    images, expected = pixels(side), []
+    for name in names:
+        one = run(keras.Model(model.input, model.get_layer(name).output), images)
+        half = -(-one.shape[1] // 2)
+        halves = slice(None, half), slice(-half, None)
+        expected += [one[:, rows, columns].mean(axis=(1, 2)) for rows in halves for columns in halves]
+    np.testing.assert_allclose(run(extractor, images), np.concatenate(expected, axis=1), atol=1e-5)
+
+
+def test_features_need_a_fixed_size():
+    with pytest.raises(ValueError, match=r"fixed size. Received: input_shape=\(32, None, 3\)"):
+        feature_extractor("model_a", input_shape=(32, None, 3))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

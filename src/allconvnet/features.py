@@ -21,17 +21,18 @@ def feature_extractor(
 ) -> keras.Model:
     """A model that returns feature vectors, to train a classifier on new classes or to search for similar pictures.
 
-    A feature vector is the concatenation of the averages of the last four activation maps. On classes that the net was
-    not trained on, a linear classifier on it is more accurate than on any single map (`docs/howto/transfer.md`).
+    A feature vector holds the averages of the four quadrants of each of the last five activation maps. On classes that
+    the net was not trained on, a linear classifier on it is more accurate than on averages of whole maps
+    (`docs/howto/transfer.md`).
 
     Args:
         variant: name of the net, one of `list_variants()`.
         weights: as in `AllConvNet`.
-        input_shape: as in `AllConvNet`; with `(None, None, 3)` the model takes images of any size.
+        input_shape: as in `AllConvNet`, but height and width must be numbers.
 
     Returns:
         A functional `keras.Model` from raw RGB pixels `[N, height, width, channels]` to float32 `[N, features]`; for
-        all_cnn_c there are 768 features.
+        all_cnn_c there are 3,840 features.
 
     Raises:
         ValueError: an argument is invalid, there are no such weights, or a file does not fit.
@@ -41,10 +42,18 @@ def feature_extractor(
         >>> import allconvnet, numpy as np
         >>> extractor = allconvnet.feature_extractor("all_cnn_c")
         >>> extractor.predict(np.zeros((2, 32, 32, 3), "uint8"), verbose=0).shape
-        (2, 768)
+        (2, 3840)
     """
     body = AllConvNet(variant, weights=weights, include_top=False, input_shape=input_shape)
-    maps = [layer.output for layer in body.layers if isinstance(layer, (layers.ReLU, layers.LeakyReLU))][-4:]
-    averages = [layers.GlobalAveragePooling2D(dtype="float32")(each) for each in maps]
-    features = layers.Concatenate(name="features", dtype="float32")(averages)
+    if None in body.input_shape[1:]:
+        raise ValueError(f"Features need a fixed size. Received: input_shape={input_shape}. Allowed: numbers.")
+    maps = [layer.output for layer in body.layers if isinstance(layer, (layers.ReLU, layers.LeakyReLU))][-5:]
+    features = layers.Concatenate(name="features", dtype="float32")([_quadrants(each) for each in maps])
     return keras.Model(body.input, features, name=f"{variant}_features")
+
+
+def _quadrants(x):
+    """The averages of the four quadrants of a map, which share its middle row and column where its sides are odd."""
+    _, height, width, _ = x.shape
+    size, strides = (-(-height // 2), -(-width // 2)), (max(1, height // 2), max(1, width // 2))
+    return layers.Flatten(dtype="float32")(layers.AveragePooling2D(size, strides, dtype="float32")(x))
