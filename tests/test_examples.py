@@ -331,7 +331,7 @@ def test_feature_extraction(tmp_path):
     lines = run("feature_extraction.py", tmp_path, "--output", "features.npy")
     assert len(lines) == 10
     assert all(" is most like " in line for line in lines)
-    assert np.load(tmp_path / "features.npy").shape == (10, 768)
+    assert np.load(tmp_path / "features.npy").shape == (10, 3840)
 
 
 def test_visualize_units_without_cifar10(tmp_path, monkeypatch):
