@@ -61,7 +61,7 @@ PLAN = [
     ("20 superclasses", "all_cnn_c", "cifar10", PROBE, 5, (5, 20, 100, 2500)),
     ("100 classes", "all_cnn_c", "cifar10", PROBE, 5, (5, 20, 100, 500)),
     ("CIFAR-10", "all_cnn_c", "cifar100", PROBE, 5, (5, 20, 100, 5000)),
-    ("10 classes", "all_cnn_c", "cifar10_v3", PROBE, 5, (5, 20, 100)),
+    ("10 classes", "all_cnn_c", "cifar10_robust_v1", PROBE, 5, (5, 20, 100)),
     ("10 classes", "convpool_cnn_c", "cifar10", PROBE, 5, (5, 20, 100)),
     ("10 classes", "model_a", "cifar10", PROBE, 5, (5, 20, 100)),
     ("10 classes", "all_cnn_c", "cifar10", TUNE, 5, (20, 100)),
@@ -169,7 +169,7 @@ def table(rows: list[dict[str, str]], first: tuple[str, ...]) -> str:
 
 def default_weights(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """The rows of all_cnn_c with the default weights, or from scratch."""
-    return [row for row in rows if row["net"] == "all_cnn_c" and row["weights"] != "cifar10_v3"]
+    return [row for row in rows if row["net"] == "all_cnn_c" and row["weights"] != "cifar10_robust_v1"]
 
 
 def tables(rows: list[dict[str, str]]) -> tuple[str, str]:

@@ -21,6 +21,7 @@ RUNS = TOP / "docs/runs"
 FAMILIES = ("model", "strided_cnn", "convpool_cnn", "all_cnn")
 RECOMMENDED = {
     "default": "all_cnn_c.cifar10",
+    "noisy, blurred or compressed pictures": "all_cnn_c.cifar10_robust_v1",
     "under a million parameters": "model_c.cifar10",
     "the 100 classes of CIFAR-100": "all_cnn_c.cifar100",
 }
@@ -110,7 +111,8 @@ def recommended() -> str:
     for purpose, name in RECOMMENDED.items():
         record = weights_info(name)
         millions = SPECS[record.variant].multiplications / 1e6
-        call = f'`AllConvNet("{record.variant}", weights="{record.dataset}")`'
+        weights = record.dataset if record.default else record.tag
+        call = f'`AllConvNet("{record.variant}", weights="{weights}")`'
         rows.append([purpose, call, f"{record.top1:.2f}", f"{record.params:,}", f"{millions:.0f} million"])
     return table(["", "model", "top-1, %", "parameters", "multiplications"], rows)
 
@@ -167,6 +169,7 @@ def reached() -> str:
         "fast": "fast.seed*",
         "best": "all_cnn_c.cifar10_v*",
         "long": "all_cnn_c.cifar10_v*",
+        "robust": "all_cnn_c.cifar10_robust_v*",
     }.items():
         runs = [run for run in finished(pattern).values() if run["recipe_name"] == recipe]
         seeds = ", ".join(str(run["seed"]) for run in runs)
@@ -219,9 +222,11 @@ def page(variant: str) -> str:
 
 def details(record: Weights) -> str:
     """How weights were trained, and their accuracy by class."""
+    start = RECIPES[record.recipe].start
+    after = f" after those of `{start}`" if start else ""
     lines = [
         f'* Load: `AllConvNet("{record.variant}", weights="{record.tag}")`',
-        f'* Training: recipe ["{record.recipe}"](../background/recipes.md), {record.epochs} epochs, seed '
+        f'* Training: recipe ["{record.recipe}"](../background/recipes.md), {record.epochs} epochs{after}, seed '
         f"{record.seed}, all 50,000 training images; {record.seconds:,.0f} seconds on {record.machine}; "
         f"{record.versions}",
         f"* License: {record.license}. SHA-256: `{record.sha256}`",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from allconvnet import Recipe
-from allconvnet._augment import Augment, mirrored, scaled
+from allconvnet._augment import Augment, corrupted, mirrored, scaled
 from allconvnet._specs import NORMALIZATION
 
 MEAN = NORMALIZATION["cifar10"][0]
@@ -63,6 +63,29 @@ def test_a_pixel_of_a_scaled_image_is_the_mean_of_what_it_covers():
     np.testing.assert_allclose(scaled(images, 24).mean(axis=(1, 2)), images.mean(axis=(1, 2)), atol=1e-2)
     assert scaled(images, 32) is images
     assert scaled(images.astype("uint8"), 24).dtype == np.uint8
+
+
+def test_corrupted_images():
+    images = np.random.default_rng(0).integers(100, 156, (400, 32, 32, 3), dtype="uint8")
+    before = images.copy()
+    assert np.array_equal(corrupted(images, 0.0, 0, 0), images)
+    changed = corrupted(images, 0.3, 0, 0)
+    assert np.array_equal(images, before)
+    assert changed.dtype == np.uint8
+    same = (changed == images).all(axis=(1, 2, 3)).mean()
+    assert abs(same - 0.7**3) < 0.08
+    # Colors stay in their channels: a red image remains red.
+    red = np.full((50, 32, 32, 3), (200, 60, 40), "uint8")
+    colors = corrupted(red, 1.0, 0, 0).mean(axis=(1, 2))
+    assert np.abs(colors - (200, 60, 40)).max() < 8
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0)])
+def test_corruption_depends_on_seed_and_epoch(seed, epoch):
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype="uint8")
+    first = corrupted(images, 0.5, 0, 0)
+    assert np.array_equal(first, corrupted(images, 0.5, 0, 0))
+    assert not np.array_equal(first, corrupted(images, 0.5, seed, epoch))
 
 
 def test_flips():

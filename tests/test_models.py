@@ -227,7 +227,10 @@ def test_channels_first_is_refused():
             {"variant": "all_cnn_large"},
             r"weights for 'all_cnn_large'. Received: weights='cifar10'. Allowed: none; None for",
         ),
-        ({"weights": "model_a.cifar10"}, r"Allowed: 'cifar10', 'cifar100', 'cifar100_v1', 'cifar10_v3' or "),
+        (
+            {"weights": "model_a.cifar10"},
+            r"Allowed: 'cifar10', 'cifar100', 'cifar100_v1', 'cifar10_robust_v1', 'cifar10_v3' or ",
+        ),
         ({"variant": ["a"]}, r"Unknown variant. Received: variant=\['a'\]"),
         ({"weights": None, "input_shape": 32}, r"Invalid input_shape for this net. Received: input_shape=32"),
         ({"weights": 3}, r"Unknown weights for 'all_cnn_c'. Received: weights=3"),

@@ -58,12 +58,24 @@ def test_rates_rise_and_fall():
         ("phases", (32,), r"Invalid phases"),
         ("phases", 5, r"Invalid phases"),
         ("batch_norm", False, r"Muon needs batch_norm=True and nesterov=True. Use muon_rate=0"),
+        (
+            "start",
+            "cifar10_v4",
+            r"start must be a tag.*needs whiten=False and batch_norm=False",
+        ),
+        ("start", None, r"start must be a tag, such as \"cifar10_v4\".*Received: start=None"),
+        ("corrupt", 2, r"Invalid corrupt. Received: corrupt=2. Allowed: 0 to 1"),
         ("nesterov", False, r"Muon needs batch_norm=True and nesterov=True"),
     ],
 )
 def test_impossible_recipes(field, value, match):
     with pytest.raises(ValueError, match=match):
         replace(TOY, **{field: value})
+
+
+def test_whitened_images_cannot_be_corrupted():
+    with pytest.raises(ValueError, match=r"Whitened images cannot be corrupted. Received: whiten=True, corrupt=0.1"):
+        replace(TOY, whiten=True, corrupt=0.1)
 
 
 @pytest.mark.parametrize("drops", [(), (0, 5), (5, 2), 3])

@@ -35,6 +35,7 @@ MEAN = NORMALIZATION["cifar10"][0]
 TOY = Recipe(source="", phases=((2, 24), (1, 32)), batch_size=8, erase=0.1)
 VARIANT = "tiny"
 PARAMS = 1562
+CONTINUED = replace(TOY, start="cifar10_v4", batch_norm=False, muon_rate=0.0, corrupt=0.5)
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
@@ -316,6 +317,11 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
             r"'all_cnn_c' needs images of 9x9 or more",
         ),
         ({"precision": "float16"}, r"Unknown precision. Received: precision='float16'.* Allowed: 'auto', "),
+        ({"recipe": replace(CONTINUED, start="cifar10_v99")}, r"Unknown weights. Received: .*cifar10_v99"),
+        (
+            {"recipe": replace(CONTINUED, start="cifar100_v1")},
+            r"starts from 'cifar100_v1', which are not weights for 'cifar10'",
+        ),
         ({"recipe": None}, r"Unknown recipe. Received: recipe=None"),
         ({"seed": 2**32}, r"Invalid seed. Received: seed=4294967296"),
         ({"seed": -1}, r"Invalid seed. Received: seed=-1. Allowed: a whole number, 0 to 4294967295"),
@@ -347,7 +353,7 @@ def test_bad_data(toy_cifar10, tmp_path):
         fit_cifar10(VARIANT, recipe=TOY, data=(images, labels), output_dir=tmp_path)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if not RECIPES[name].start])
 def test_recipe_learns(name, tmp_path, cifar10):
     """A hundred steps on real images, with the recipe's own batches, rates, schedule and augmentation.
 
@@ -389,6 +395,20 @@ def test_whitening_is_of_the_images_trained_on(tmp_path, toy_cifar10, monkeypatc
     result = fit_cifar10(VARIANT, held_out=16, **arguments)
     train = global_contrast_normalize(toy_cifar10[0][0][:24])
     np.testing.assert_allclose(result.whitening.mean, train.reshape(24, -1).mean(axis=0), atol=1e-4)
+
+
+def test_recipe_that_starts_from_published_weights(tmp_path, toy_cifar10):
+    arguments = {"data": toy_cifar10, "epochs": 1, "precision": "float32"}
+    published = AllConvNet("all_cnn_c", weights="cifar10_v4").get_weights()
+    still = fit_cifar10(recipe=replace(CONTINUED, sgd_rate=0.0), output_dir=tmp_path / "still", **arguments)
+    for before, after in zip(published, still.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)
+    result = fit_cifar10(recipe=replace(CONTINUED, sgd_rate=0.01), output_dir=tmp_path / "trained", **arguments)
+    with np.load(tmp_path / "trained/checkpoint.npz") as saved:
+        trained = [saved[f"variable_{number}"] for number in range(len(published))]
+    assert max(np.abs(after - before).max() for before, after in zip(published, trained, strict=True)) > 0.002
+    for before, after, found in zip(published, trained, result.model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, (before + after) / 2, rtol=1e-3, atol=1e-5)
 
 
 def test_ancestor_divides_by_255(tmp_path, toy_cifar10):

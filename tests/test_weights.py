@@ -18,7 +18,7 @@ import allconvnet
 from allconvnet import AllConvNet, evaluate_top1, fetch_weights, list_variants, list_weights, weights_info
 from allconvnet._specs import NORMALIZATION, SPECS
 from allconvnet._weights import WEIGHTS, class_names, normalization
-from allconvnet.recipes import RECIPES
+from allconvnet.recipes import RECIPES, Recipe
 
 RECORDS = [pytest.param(record, id=name) for name, record in WEIGHTS.items()]
 TOP = Path(__file__).parents[1]
@@ -45,6 +45,7 @@ def test_record_is_that_of_the_run(record):
     run = json.loads((folder / "result.json").read_text())
     recipe = RECIPES[record.recipe]
     own = json.loads(json.dumps(asdict(replace(recipe, source=""))))
+    run["recipe"] = json.loads(json.dumps(asdict(Recipe("", ((1, 32),))))) | run["recipe"]  # fields newer than the run
     same = {"variant": record.variant, "params": record.params, "seed": record.seed, "top1": record.top1}
     same |= {"test_images": record.images, "recipe_name": record.recipe, "dataset": record.dataset, "recipe": own}
     same |= {"machine": record.machine, "versions": record.versions, "split": "test", "images": 50_000}

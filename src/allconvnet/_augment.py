@@ -1,4 +1,4 @@
-"""Augmentation: shifts, flips, erased squares, other sizes."""
+"""Augmentation: shifts, flips, erased squares, blur, noise, JPEG, other sizes."""
 
 from __future__ import annotations
 
@@ -51,6 +51,23 @@ class Augment(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+def corrupted(images: np.ndarray, part: float, seed: int, epoch: int) -> np.ndarray:
+    """Copies of uint8 images: a random `part` of them blurred, `part` with noise, `part` compressed, each at random."""
+    random = np.random.default_rng((seed, epoch, 2))
+    chosen, strength = random.random((3, len(images))) < part, random.random((3, len(images)))
+    images = images.copy()
+    for number in np.flatnonzero(chosen[0]):
+        images[number] = cv2.GaussianBlur(images[number], (0, 0), 0.3 + 0.9 * strength[0, number])
+    for number in np.flatnonzero(chosen[1]):
+        noise = random.normal(0, 20 * strength[1, number], images.shape[1:])
+        images[number] = np.clip(np.rint(images[number] + noise), 0, 255)
+    for number in np.flatnonzero(chosen[2]):
+        quality = 40 + int(56 * strength[2, number])
+        file = cv2.imencode(".jpg", images[number], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        images[number] = cv2.imdecode(file, cv2.IMREAD_COLOR)
+    return images
 
 
 def scaled(images: np.ndarray, side: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from allconvnet._backend import native_precision, processes
 from allconvnet._errors import check_choice, check_number, checked_path, unknown
 from allconvnet._run import Run
 from allconvnet._specs import get_spec
-from allconvnet._weights import CLASS_NAMES
+from allconvnet._weights import CLASS_NAMES, weights_info
 from allconvnet.data import Split, load
 from allconvnet.recipes import RECIPES, Recipe
 
@@ -48,6 +48,8 @@ def checked_recipe(call: Call) -> Recipe:
     recipe = RECIPES.get(call.recipe) if isinstance(call.recipe, str) else call.recipe
     if not isinstance(recipe, Recipe):
         raise unknown("recipe", call.recipe, RECIPES)
+    if recipe.start and weights_info(f"{call.variant}.{recipe.start}").dataset != call.dataset:
+        raise ValueError(f"The recipe starts from {recipe.start!r}, which are not weights for {call.dataset!r}.")
     recipe = recipe if call.epochs is None else recipe.resized(call.epochs)
     if min(recipe.sides) < spec.min_side:
         raise ValueError(f"{call.variant!r} needs images of {spec.min_side}x{spec.min_side} or more. "

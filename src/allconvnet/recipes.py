@@ -23,6 +23,8 @@ class Recipe:
 
     Attributes:
         source: where the numbers come from.
+        start: tag of the published weights of the net that training starts from; the result is the mean of these and
+            the trained weights (https://arxiv.org/abs/2109.01903). "" means random weights.
         phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
         batch_size: images in a step. An incomplete last batch of an epoch is dropped.
         batch_norm: whether to train with batch normalization after each convolution; it is folded away at the end.
@@ -33,6 +35,7 @@ class Recipe:
         shift: largest shift up, down, left and right, in pixels of a 32x32 image.
         fill: what fills the border of a shifted image: "reflect" for its reflection, "edge" for its edge pixels.
         erase: fraction of the image area covered by a gray square, 0 to 1.
+        corrupt: probability, 0 to 1, that an image is blurred, that noise is added, and that it is compressed as JPEG.
         muon_rate: peak learning rate of Muon, for all kernels except that of the class convolution; 0 means only SGD.
         muon_momentum: Nesterov momentum of Muon.
         sgd_rate: peak learning rate of SGD, for all other variables.
@@ -54,6 +57,7 @@ class Recipe:
 
     source: str
     phases: tuple[tuple[int, int], ...]
+    start: str = ""
     batch_size: int = 256
     batch_norm: bool = True
     dropout: bool = False
@@ -62,6 +66,7 @@ class Recipe:
     shift: int = 4
     fill: Literal["reflect", "edge"] = "reflect"
     erase: float = 0.0
+    corrupt: float = 0.0
     muon_rate: float = 0.15
     muon_momentum: float = 0.6
     sgd_rate: float = 0.2
@@ -91,6 +96,12 @@ class Recipe:
             raise ValueError(f"Invalid phases. Received: phases={shortened(self.phases)}. Allowed: {allowed}.")
         if self.muon_rate and not (self.batch_norm and self.nesterov):
             raise ValueError("Muon needs batch_norm=True and nesterov=True. Use muon_rate=0 for SGD everywhere.")
+        if self.whiten and self.corrupt:
+            raise ValueError(f"Whitened images cannot be corrupted. Received: whiten=True, corrupt={self.corrupt}.")
+        if not isinstance(self.start, str) or (self.start and (self.whiten or self.batch_norm)):
+            received = f"start={shortened(self.start)}, whiten={self.whiten}, batch_norm={self.batch_norm}"
+            raise ValueError('start must be a tag, such as "cifar10_v4", and needs whiten=False and batch_norm=False. '
+                             f"Received: {received}.")  # fmt: skip
         drops = list(self.drops) if isinstance(self.drops, (tuple, list)) else [0]
         whole = all(isinstance(drop, Integral) and drop >= 1 for drop in drops)
         if not whole or drops != sorted(drops) or (self.schedule == "steps" and not drops):
@@ -163,7 +174,7 @@ _CHOICES = {"schedule": _SCHEDULES, "flip": ("none", "random", "alternating"), "
 _RANGES: dict[tuple[float, float], tuple[str, ...]] = {
     (1, math.inf): ("batch_size",),
     (0, 31): ("shift",),
-    (0, 1): ("erase", "muon_momentum", "sgd_momentum", "warmup", "label_smoothing"),
+    (0, 1): ("erase", "corrupt", "muon_momentum", "sgd_momentum", "warmup", "label_smoothing"),
     (0, math.inf): ("muon_rate", "sgd_rate", "l2", "decay"),
 }
 
@@ -211,5 +222,18 @@ RECIPES: dict[str, Recipe] = {
         source='as "best" at four times the cost, with wider shifts and erased squares; not tuned',
         phases=((20, 20), (24, 24), (36, 32)),
         erase=0.12,
+    ),
+    "robust": Recipe(
+        source="continues with blur, noise and JPEG; the rate and the batch size were chosen on training images",
+        phases=((8, 32),),
+        start="cifar10_v4",
+        batch_size=64,
+        batch_norm=False,
+        erase=0.12,
+        corrupt=0.3,
+        muon_rate=0.0,
+        sgd_rate=0.003,
+        l2=0.0,
+        label_smoothing=0.0,
     ),
 }

@@ -14,7 +14,7 @@ import numpy as np
 
 from allconvnet import _backend
 from allconvnet._arrays import numbers
-from allconvnet._augment import Augment, epoch_images, mirrored, scaled
+from allconvnet._augment import Augment, corrupted, epoch_images, mirrored, scaled
 from allconvnet._batch_norm import fold_batch_norm
 from allconvnet._errors import check_choice, check_number
 from allconvnet._fit_arguments import Call, Data, Precision, check_labels, checked_data, checked_recipe, new_run
@@ -205,6 +205,11 @@ def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitRes
         if trained is not None and run.writes:
             plain = build(spec, form)
             fold_batch_norm(trained, plain)
+            if recipe.start:
+                # Halfway between both, a net keeps more of what it could before (arXiv:2109.01903).
+                first = AllConvNet(run.variant, weights=recipe.start, classes=len(classes)).get_weights()
+                pairs = zip(first, plain.get_weights(), strict=True)
+                plain.set_weights([(before + after) / 2 for before, after in pairs])
             save_weights(plain, run.weights, variant=run.variant, class_names=classes)
     _backend.wait_for_others()
     with _backend.undistributed():
@@ -234,15 +239,16 @@ def _train(run: Run, form: Form, train: Split) -> tuple[keras.Model | None, list
     for epoch in range(len(history), recipe.epochs):
         started, side = time.perf_counter(), recipe.sides[epoch]
         if model is None or side != recipe.sides[epoch - 1]:
-            small, augment = scaled(images, side), Augment(recipe, side, color)
-            inputs = keras.Input(small.shape[1:], dtype=small.dtype.name)
+            augment = Augment(recipe, side, color)
+            inputs = keras.Input((side, side, 3), dtype=images.dtype.name)
             model = keras.Model(inputs, net(augment(inputs)))
             loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
             model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=_backend.jit_compile())
         order = np.random.default_rng((seed, epoch)).permutation(len(images))[: steps * recipe.batch_size]
         augment.seed(seed, epoch)
         print(f"Epoch {epoch + 1}/{recipe.epochs}, {side}x{side}, {run.precision}", flush=True)
-        shown = epoch_images(small, order, mirrored(recipe.flip, len(images), seed, epoch))
+        seen = corrupted(images, recipe.corrupt, seed, epoch) if recipe.corrupt else images
+        shown = epoch_images(scaled(seen, side), order, mirrored(recipe.flip, len(images), seed, epoch))
         callbacks = [_StopAtNaN(epoch + 1)]
         logs = model.fit(**_backend.batches(shown, targets[order], recipe.batch_size), callbacks=callbacks).history
         row = {"epoch": epoch + 1, "side": side, "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
@@ -257,7 +263,10 @@ def _net(run: Run, form: Form) -> keras.Model:
     # Keras' penalty is l2 / 2 times the square; ConvMuon adds its gradient itself.
     l2 = 0.0 if recipe.muon_rate else recipe.l2 / 2
     options = {"batch_norm": recipe.batch_norm, "dropout": recipe.dropout, "l2": l2, "dtype": run.precision}
-    return build(get_spec(run.variant), replace(form, classifier_activation=None, **options))
+    net = build(get_spec(run.variant), replace(form, classifier_activation=None, **options))
+    if recipe.start:
+        net.set_weights(AllConvNet(run.variant, weights=recipe.start, classes=form.classes).get_weights())
+    return net
 
 
 class _StopAtNaN(keras.callbacks.Callback):
