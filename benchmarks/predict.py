@@ -1,222 +1,234 @@
 """What a prediction costs, on Keras' backends and on the runtimes of exported files.
 
 Exports all_cnn_c with its CIFAR-10 weights, uint8 in, to every format whose packages are installed. Then, in each round
-and for each way in turn, a fresh process measures: the seconds from its start to the first label of a picture, the
-median milliseconds of one picture, the pictures a second in batches of 64, and its peak memory. Prints the medians over
-the rounds and the ratios to ONNX Runtime as a table; writes all values to a JSON file.
+and for each way in turn, a fresh process measures: the seconds from its start to the first label of a picture, its peak
+memory, and the pictures a second in calls of 1, 8, 64 and 512. Each round also measures the machine's peak: products of
+large matrices in float32 and bfloat16. Prints two tables of medians, and writes all values and a plot.
 
-python benchmarks/predict.py
+python benchmarks/predict.py --output predict.json --plot predict.png
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
-import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 
-TOP = Path(__file__).parents[1]
-BATCH = 64
-Predict = Callable[[np.ndarray], object]
-EXPORT = """
-import sys
-import keras
-import allconvnet
-
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+TOP = Path(__file__).resolve().parents[1]
+CALLS = {1: 20, 8: 8, 64: 4, 512: 2}  # Size of a batch and number of calls, of which the median counts.
+FLOPS = 2 * 270.8e6  # Of a picture: two for each multiplication.
+Predict = Callable[[np.ndarray], np.ndarray]
+FORMATS = {"net.onnx": "onnx", "net.xml": "openvino", "net.tflite": "litert"}
+EXPORT = """import sys, keras, allconvnet
 signature = [keras.InputSpec(shape=(None, 32, 32, 3), dtype="uint8")]
-model = allconvnet.AllConvNet("all_cnn_c")
-model.export(sys.argv[1], format=sys.argv[2], input_signature=signature, verbose=False)
-"""
+options = {"format": sys.argv[2], "input_signature": signature, "verbose": False}
+allconvnet.AllConvNet("all_cnn_c").export(sys.argv[1], **options)"""
 
 
-def keras_model():
-    """The model, on the backend of this process."""
+def keras_method(name: str) -> Predict:
+    """A method of the model, on the backend of this process."""
     import allconvnet
 
-    return allconvnet.AllConvNet("all_cnn_c")
+    model = allconvnet.AllConvNet("all_cnn_c")
+    if name == "predict":
+        return lambda images: model.predict(images, len(images), verbose=0)
+    return model.predict_on_batch if name == "predict_on_batch" else lambda images: np.asarray(model(images))
 
 
-def keras_call(_: Path) -> Predict:
-    """`model(images)`."""
-    model = keras_model()
-    from keras import ops
-
-    return lambda images: ops.convert_to_numpy(model(images, training=False))
-
-
-def keras_predict(_: Path) -> Predict:
-    """`model.predict(images)`."""
-    model = keras_model()
-    return lambda images: model.predict(images, verbose=0)
-
-
-def keras_predict_on_batch(_: Path) -> Predict:
-    """`model.predict_on_batch(images)`."""
-    return keras_model().predict_on_batch
-
-
-def plain_torch(_: Path) -> Predict:
+def torch_module(kind: str) -> Predict:
     """The model as a torch.nn.Module, without Keras' loops."""
     import torch
+    from torch import nn
 
-    model = keras_model().eval()
+    import allconvnet
+
+    model = net = allconvnet.AllConvNet("all_cnn_c")
+    if kind == "layers":  # The same net from PyTorch's layers, channels last in memory.
+        net = nn.Sequential()
+        for layer in filter(lambda layer: hasattr(layer, "kernel"), model.layers):
+            halves = layer.strides == (2, 2)  # Then Keras pads at the end only.
+            net.append(nn.ZeroPad2d((0, int(halves)) * 2))
+            padding = "valid" if halves else layer.padding
+            net.append(nn.Conv2d(*layer.kernel.shape[2:], layer.kernel_size, layer.strides, padding))
+            net[-1].load_state_dict({"weight": layer.kernel.value.permute(3, 2, 0, 1), "bias": layer.bias.value})
+            net.append(nn.ReLU())
+        net = nn.Sequential(*net[:-1], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1))
+        scale, offset = (
+            torch.tensor(values).view(3, 1, 1) for values in (model.layers[1].scale, model.layers[1].offset)
+        )
+    net = net.eval().to(memory_format=torch.channels_last)
+    call = torch.compile(net) if kind == "compile" else net
 
     def predict(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return model(torch.from_numpy(images)).numpy()
+            pixels = torch.from_numpy(images)
+            return call(pixels.permute(0, 3, 1, 2) * scale + offset if kind == "layers" else pixels).numpy()
 
     return predict
 
 
-def onnx_runtime(folder: Path) -> Predict:
+def onnx_runtime(file: Path | str) -> Predict:
     """ONNX Runtime."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(folder / "net.onnx")
+    session = onnxruntime.InferenceSession(file)
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]
 
 
-def opencv(folder: Path) -> Predict:
+def opencv(file: Path | str) -> Predict:
     """OpenCV's cv2.dnn."""
     import cv2
 
-    net = cv2.dnn.readNetFromONNX(str(folder / "net.onnx"))
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        net.setInput(images)
-        return net.forward()
-
-    return predict
+    net = cv2.dnn.readNetFromONNX(str(file))
+    return lambda images: net.setInput(images) or net.forward()
 
 
-def openvino(folder: Path, precision: str = "f32") -> Predict:
+def openvino(file: Path | str, precision: str = "f32") -> Predict:
     """OpenVINO in float32."""
     import openvino
 
-    model = openvino.compile_model(folder / "net.xml", "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    model = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     return lambda images: model(images)[0]
 
 
-def openvino_bfloat16(folder: Path) -> Predict:
-    """OpenVINO in bfloat16, its own choice where the processor has instructions for it."""
-    return openvino(folder, "bf16")
-
-
-def litert(folder: Path) -> Predict:
-    """LiteRT with two threads."""
+def litert(file: Path | str) -> Predict:
+    """LiteRT with a thread for each core."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(str(folder / "net.tflite"), num_threads=os.cpu_count()).get_signature_runner()
+    runner = Interpreter(str(file), num_threads=os.cpu_count()).get_signature_runner()
     (name,) = runner.get_input_details()
     return lambda images: next(iter(runner(**{name: images}).values()))
 
 
-# Name, backend of Keras or "" for a runtime, packages that it needs, its format of export.
+openvino_bfloat16 = functools.partial(openvino, precision="bf16")  # Its own choice where the processor can.
+# Name, backend of Keras or "", packages and programs that it needs, how to open it, a file or a method.
 WAYS = [
-    ("TensorFlow, model.predict", "tensorflow", ["tensorflow"], "", keras_predict),
-    ("TensorFlow, model(images)", "tensorflow", ["tensorflow"], "", keras_call),
-    ("TensorFlow, predict_on_batch", "tensorflow", ["tensorflow"], "", keras_predict_on_batch),
-    ("JAX, predict_on_batch", "jax", ["jax"], "", keras_predict_on_batch),
-    ("PyTorch, predict_on_batch", "torch", ["torch"], "", keras_predict_on_batch),
-    ("PyTorch, model(images)", "torch", ["torch"], "", plain_torch),
-    ("ONNX Runtime", "", ["tensorflow", "tf2onnx", "onnxruntime"], "onnx", onnx_runtime),
-    ("cv2.dnn", "", ["tensorflow", "tf2onnx", "cv2"], "onnx", opencv),
-    ("OpenVINO", "", ["tensorflow", "openvino"], "openvino", openvino),
-    ("OpenVINO, bfloat16", "", ["tensorflow", "openvino"], "openvino", openvino_bfloat16),
-    ("LiteRT", "", ["tensorflow", "ai_edge_litert"], "litert", litert),
+    ("TensorFlow, predict", "tensorflow", ["tensorflow"], keras_method, "predict"),
+    ("TensorFlow, model(images)", "tensorflow", ["tensorflow"], keras_method, "call"),
+    ("TensorFlow, predict_on_batch", "tensorflow", ["tensorflow"], keras_method, "predict_on_batch"),
+    ("JAX, predict_on_batch", "jax", ["jax"], keras_method, "predict_on_batch"),
+    ("PyTorch, predict_on_batch", "torch", ["torch"], keras_method, "predict_on_batch"),
+    ("PyTorch, model(images)", "torch", ["torch"], torch_module, "call"),
+    ("PyTorch, torch.compile(model)", "torch", ["torch", "g++"], torch_module, "compile"),
+    ("PyTorch's own layers", "torch", ["torch"], torch_module, "layers"),
+    ("Keras on OpenVINO, bfloat16", "openvino", ["openvino", "scipy"], keras_method, "predict_on_batch"),
+    ("Keras on NumPy", "numpy", ["jax", "scipy"], keras_method, "predict_on_batch"),
+    ("ONNX Runtime", "", ["tf2onnx", "onnxruntime"], onnx_runtime, "net.onnx"),
+    ("cv2.dnn", "", ["tf2onnx"], opencv, "net.onnx"),
+    ("OpenVINO, float32", "", ["openvino"], openvino, "net.xml"),
+    ("OpenVINO, bfloat16", "", ["openvino"], openvino_bfloat16, "net.xml"),
+    ("LiteRT", "", ["ai_edge_litert"], litert, "net.tflite"),
 ]
-FILES = {"onnx": "net.onnx", "openvino": "net.xml", "litert": "net.tflite"}
-COLUMNS = {"first label, s": "first", "one picture, ms": "one", "pictures a second": "many", "memory, MB": "memory"}
 
 
-def measure(make: Callable[[Path], Predict], folder: Path, started: float, count: int) -> dict[str, float]:
-    """In a fresh process: everything about one way."""
+def measure_peak() -> dict[str, float]:
+    """Floating-point operations a second in a product of matrices, by dtype."""
+    import tensorflow as tf
+
+    rates = {}
+    for dtype in ("float32", "bfloat16"):
+        product = functools.partial(tf.matmul, *2 * [tf.cast(tf.random.uniform((2048, 2048)), dtype)])
+        rates[dtype] = 2 * 2048**3 / min(timeit.repeat(lambda product=product: product().numpy(), number=1, repeat=6))
+    return rates
+
+
+def measure(make: Callable[[str], Predict], what: str, started: float) -> dict[str, float]:
+    """Everything about one way, in a fresh process."""
+    before = time.perf_counter()
     import allconvnet
 
-    predict = make(folder)
+    values = {"import": time.perf_counter() - before}
+    predict = make(what)
     picture = allconvnet.load_images([TOP / "examples/pictures/cat.jpg"])
     label = allconvnet.decode_predictions(predict(picture))[0][0][0]
-    first = time.time() - started
+    values["first"] = time.time() - started
     if label != "cat":
         raise RuntimeError(f"A cat was taken for a {label}.")
-    times = []
-    for _ in range(20):
-        before = time.perf_counter()
-        predict(picture)
-        times.append(time.perf_counter() - before)
-    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype="uint8")
-    predict(images[:BATCH])
-    before = time.perf_counter()
-    if make is keras_predict:
-        predict(images)
-    else:
-        for start in range(0, count, BATCH):
-            predict(images[start : start + BATCH])
-    many = count / (time.perf_counter() - before)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"first": first, "one": 1000 * statistics.median(times), "many": many, "memory": memory}
+    images = np.random.default_rng(0).integers(0, 256, (max(CALLS), 32, 32, 3), dtype="uint8")
+    for size, calls in CALLS.items():
+        call = functools.partial(predict, images[:size])
+        call()  # The first call may compile.
+        values[str(size)] = size / statistics.median(timeit.repeat(call, number=1, repeat=calls))
+    return values | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def in_a_process(number: int, folder: Path, count: int) -> dict[str, float]:
-    """`measure` for the way of that number."""
-    environment = os.environ | ({"KERAS_BACKEND": WAYS[number][1]} if WAYS[number][1] else {})
-    command = [sys.executable, __file__, "--way", str(number), "--folder", str(folder), "--count", str(count)]
-    command += ["--started", str(time.time())]
-    ended = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+def in_a_process(number: int, folder: Path) -> dict[str, float]:
+    """`measure` for the way of that number, `measure_peak` for -1."""
+    backend = WAYS[number][1] or "tensorflow"
+    command = [sys.executable, Path(__file__).resolve(), "--way", str(number), "--started", str(time.time())]
+    options = {"cwd": folder, "env": os.environ | {"KERAS_BACKEND": backend}, "stdout": subprocess.PIPE, "check": True}
+    ended = subprocess.run(command, **options)  # noqa: S603
     return json.loads(ended.stdout.splitlines()[-1])
+
+
+def report(rounds: list[dict[str, dict[str, float]]], file: Path) -> None:
+    """Two tables of medians over the rounds, and a plot."""
+    import matplotlib.pyplot as plt
+
+    def median(name: str, key: str | int) -> float:
+        return statistics.median(each[name][str(key)] for each in rounds)
+
+    names = [name for name in rounds[0] if name != "peak"]
+    print("| way | first label, s | memory, MB |\n|---|---|---|")
+    for name in names:
+        print(f"| {name} | {median(name, 'first'):.1f} | {median(name, 'memory'):.0f} |")
+    print("\n| pictures a second, in calls of |", " | ".join(map(str, CALLS)), "| of the peak, at 64 |")
+    print("|---" * (len(CALLS) + 2) + "|")
+    axes = plt.figure(figsize=(9, 6), layout="constrained").add_subplot(xscale="log", yscale="log")
+    for number, name in enumerate(names):
+        dtype = "bfloat16" if "bfloat16" in name else "float32"
+        share = statistics.median(FLOPS * each[name]["64"] / each["peak"][dtype] for each in rounds)
+        rates = [median(name, size) for size in CALLS]
+        print(f"| {name} |", " | ".join(f"{rate:.0f}" for rate in rates), f"| {100 * share:.0f} % |")
+        axes.plot(list(CALLS), rates, marker="osv^"[number // 4], color=f"C{number % 10}", label=name)
+    peaks = (f"{median('peak', dtype) / 1e9:.0f} GFLOP/s in {dtype}" for dtype in ("float32", "bfloat16"))
+    imports = 1000 * statistics.median(median(name, "import") for name in names)
+    print(f"\nPeak: {', '.join(peaks)}. import allconvnet: {imports:.0f} ms.")
+    axes.set(xlabel="pictures in a call", ylabel="pictures a second", xticks=list(CALLS), xticklabels=list(CALLS))
+    axes.grid(alpha=0.3)
+    axes.figure.legend(loc="outside right upper", fontsize="small")
+    axes.figure.savefig(file, dpi=120)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure what predictions cost.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=960, help="pictures, in batches of 64 (default: 960)")
     parser.add_argument("--output", type=Path, default=Path("predict.json"))
-    for name, kind in (("way", int), ("folder", Path), ("started", float)):
-        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)  # For the processes that it starts.
+    parser.add_argument("--plot", type=Path, default=Path("predict.png"))
+    for name in ("way", "started"):  # For the processes that it starts.
+        parser.add_argument(f"--{name}", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way is not None:
-        make = WAYS[arguments.way][-1]
-        print(json.dumps(measure(make, arguments.folder, arguments.started, arguments.count)))
+        way = int(arguments.way)
+        print(json.dumps(measure_peak() if way < 0 else measure(*WAYS[way][3:], arguments.started)))
         return
-    installed = [n for n, way in enumerate(WAYS) if all(map(importlib.util.find_spec, way[2]))]
+    installed = [n for n, way in enumerate(WAYS) if all(importlib.util.find_spec(p) or shutil.which(p) for p in way[2])]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for kind in {WAYS[number][3] for number in installed} - {""}:
-            command = [sys.executable, "-c", EXPORT, str(folder / FILES[kind]), kind]
+        for file in {WAYS[number][4] for number in installed} & set(FORMATS):
+            command = [sys.executable, "-c", EXPORT, folder / file, FORMATS[file]]
             subprocess.run(command, check=True, env=os.environ | {"KERAS_BACKEND": "tensorflow"})  # noqa: S603
-        rounds = [{n: in_a_process(n, folder, arguments.count) for n in installed} for _ in range(arguments.rounds)]
-    report(installed, rounds, arguments.output)
-
-
-def report(installed: list[int], rounds: list[dict], output: Path) -> None:
-    """The table, with the ratios to ONNX Runtime in brackets, and the JSON file."""
-    names = [WAYS[number][0] for number in installed]
-    base = installed[names.index("ONNX Runtime")] if "ONNX Runtime" in names else installed[0]
-    print("| way |", " | ".join(COLUMNS), "|\n|---|" + "---|" * len(COLUMNS))
-    values = {}
-    for number in installed:
-        cells = []
-        for column in COLUMNS.values():
-            median = statistics.median(each[number][column] for each in rounds)
-            ratio = statistics.median(each[number][column] / each[base][column] for each in rounds)
-            cells.append(f"{median:.3g} ({ratio:.2f})" if median < 1000 else f"{median:.0f} ({ratio:.2f})")
-        print(f"| {WAYS[number][0]} |", " | ".join(cells), "|")
-        values[WAYS[number][0]] = [each[number] for each in rounds]
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "batch": BATCH}
-    output.write_text(json.dumps(machine | {"rounds": values}, indent=1) + "\n")
+        rounds = []
+        for _ in range(arguments.rounds):
+            rounds.append({"peak": in_a_process(-1, folder)})
+            rounds[-1] |= {WAYS[number][0]: in_a_process(number, folder) for number in installed}
+            arguments.output.write_text(json.dumps(rounds, indent=1) + "\n")
+    report(rounds, arguments.plot)
 
 
 if __name__ == "__main__":
