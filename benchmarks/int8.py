@@ -23,8 +23,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 import allconvnet
 
 CALIBRATION, TURN, BATCH = 300, 1024, 64
-# Title, file, how to open it.
-FILES = [
+FILES = [  # Title, file, how to open it.
     ("OpenVINO, float32", "openvino.xml", predict.openvino),
     ("OpenVINO, bfloat16", "openvino.xml", predict.openvino_bfloat16),
     ("OpenVINO, int8", "openvino8.xml", predict.openvino),
@@ -51,25 +50,25 @@ def write(folder: Path, images: list[np.ndarray]) -> None:
     model = allconvnet.AllConvNet("all_cnn_c")
     signature = [keras.InputSpec(shape=(None, 32, 32, 3), dtype="uint8", name="images")]
     options = {"input_signature": signature, "verbose": False}
-    model.export(folder / "openvino.xml", format="openvino", **options)
+    model.export(f"{folder}/openvino.xml", format="openvino", **options)
     network = openvino.Core().read_model(folder / "openvino.xml")
     openvino.save_model(nncf.quantize(network, nncf.Dataset(images)), folder / "openvino8.xml")
-    model.export(folder / "onnx.onnx", format="onnx", **options)
+    model.export(f"{folder}/onnx.onnx", format="onnx", **options)
     # Weights of 7 bits: with 8, sums saturate in the instructions of some processors.
     options8 = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "reduce_range": True}
     quantize_static(folder / "onnx.onnx", folder / "onnx8.onnx", Reader(images), **options8)
-    model.export(folder / "litert.tflite", format="litert", **options)
+    model.export(f"{folder}/litert.tflite", format="litert", **options)
     options |= {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": lambda: ([x] for x in images)}
-    model.export(folder / "litert8.tflite", format="litert", **options)
+    model.export(f"{folder}/litert8.tflite", format="litert", **options)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure int8 files.")
     parser.add_argument("--test", action="store_true", help="top-1 on the test images")
-    test = parser.parse_args().test
+    on_test = parser.parse_args().test
     (images, labels), (tested, answers) = allconvnet.load_cifar10()
-    if not test:
+    if not on_test:
         tested, answers = images[-5000:], labels[-5000:]
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), list(images[:CALIBRATION, None]))

@@ -53,7 +53,7 @@ def classify(paths: list[Path], arguments: argparse.Namespace) -> Iterator[tuple
                 results[path] = error
         labels = iter(())
         if images:
-            scores = model.predict(np.stack(images), verbose=0)
+            scores = model.predict_on_batch(np.stack(images))
             labels = iter(allconvnet.decode_predictions(scores, top=arguments.top, weights=arguments.weights))
         yield from ((path, error or next(labels)) for path, error in results.items())
 
