@@ -13,15 +13,15 @@ import allconvnet
 TOP = Path(__file__).parents[1]
 PAGES = [TOP / "README.md", *sorted(path for path in TOP.glob("docs/**/*.md") if path.parent.name != "models")]
 PAGES = [page for page in PAGES if "```python" in page.read_text()]
-BLOCK = re.compile(r"^(?:<!-- needs (\w+) -->\n)?```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(?:<!-- needs ([\w ]+) -->\n)?```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_runs(page, tmp_path, monkeypatch, tiny):
     """In an empty folder with the example pictures.
 
-    A block after `<!-- needs X -->` runs only where X is installed and, if it sets KERAS_BACKEND, X is the backend. A
-    training of minutes is one of a tiny net on noise.
+    A block after `<!-- needs X Y -->` runs only where X and Y are installed and, if it sets KERAS_BACKEND, one of them is
+    the backend. A training of minutes is one of a tiny net on noise.
     """
     (tmp_path / "examples").symlink_to(TOP / "examples")
     monkeypatch.chdir(tmp_path)
@@ -34,9 +34,9 @@ def test_page_runs(page, tmp_path, monkeypatch, tiny):
     assert len(blocks) == text.count("```python")
     names = {"__name__": page.stem}
     for block in blocks:
-        needed, code = block.groups()
-        other = "KERAS_BACKEND" in code and keras.backend.backend() != needed
-        if needed is None or (importlib.util.find_spec(needed) and not other):
+        needed, code = (block[1] or "").split(), block[2]
+        other = "KERAS_BACKEND" in code and keras.backend.backend() not in needed
+        if all(map(importlib.util.find_spec, needed)) and not other:
             # Empty lines before it, so that a traceback has the line of the page.
             before = "\n" * text.count("\n", 0, block.start(2))
             exec(compile(before + code, page, "exec"), names)  # noqa: S102 - our own pages
