@@ -89,3 +89,17 @@ def test_file_answers_as_the_model(kind, dtype, tmp_path, cifar10):
         for count in (256, 1, 7):
             scores = run(images[:count].astype(dtype))
             np.testing.assert_allclose(scores, expected[:count], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(None, None, 3), (64, 48, 3)])
+def test_onnx_file_of_a_dense_net_answers_as_the_model(shape, tmp_path, cifar10):
+    if BACKEND != "tensorflow":
+        pytest.skip("the files of the other backends are tested above")
+    pytest.importorskip("tf2onnx")
+    images = cifar10[1][0][:12].reshape(2, 2, 3, 32, 32, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 64, 96, 3)[:, :, :48]
+    model = AllConvNet("all_cnn_c", input_shape=shape, dense_prediction=True)
+    signature = [keras.InputSpec(shape=(None, *shape), dtype="uint8")]
+    model.export(str(tmp_path / "net.onnx"), format="onnx", input_signature=signature, verbose=False)
+    expected = model.predict(images, verbose=0)
+    for runtime in (opencv, onnxruntime):
+        np.testing.assert_allclose(runtime(str(tmp_path / "net.onnx"))(images), expected, rtol=0, atol=1e-4)

@@ -20,8 +20,8 @@ BLOCK = re.compile(r"^(?:<!-- needs ([\w ]+) -->\n)?```python\n(.*?)^```$", re.M
 def test_page_runs(page, tmp_path, monkeypatch, tiny):
     """In an empty folder with the example pictures.
 
-    A block after `<!-- needs X Y -->` runs only where X and Y are installed and, if it sets KERAS_BACKEND, one of them is
-    the backend. A training of minutes is one of a tiny net on noise.
+    A block after `<!-- needs X Y -->` runs only where X and Y are installed and, if it sets KERAS_BACKEND, one is the
+    backend. A training of minutes is one of a tiny net on noise.
     """
     (tmp_path / "examples").symlink_to(TOP / "examples")
     monkeypatch.chdir(tmp_path)
