@@ -16,6 +16,8 @@ PAGES = [page for page in PAGES if "```python" in page.read_text()]
 BLOCK = re.compile(r"^(?:<!-- needs ([\w ]+) -->\n)?```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+# Keras 3.15 asks NumPy for names that tf2onnx misses.
+@pytest.mark.filterwarnings("ignore:In the future `np.object` will be defined:FutureWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_runs(page, tmp_path, monkeypatch, tiny):
     """In an empty folder with the example pictures.
