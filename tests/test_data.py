@@ -328,7 +328,7 @@ def test_flipped_bits(tmp_path, small):
             loaded = load_cifar10(path)
         except ValueError as error:
             messages.append(str(error))
-        else:  # A bit of the archive's own name or time, or one that fills a byte before a block that is not compressed.
+        else:  # A bit of the archive's own name or time, or one that fills a byte before an uncompressed block.
             for mine, theirs in zip(loaded, whole, strict=True):
                 np.testing.assert_array_equal(mine[0], theirs[0])
                 np.testing.assert_array_equal(mine[1], theirs[1])
