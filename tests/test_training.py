@@ -322,6 +322,7 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
             {"recipe": replace(CONTINUED, start="cifar100_v1")},
             r"starts from 'cifar100_v1', which are not weights for 'cifar10'",
         ),
+        ({"recipe": CONTINUED, "held_out": 5}, r"none can be held out. Received: held_out=5"),
         ({"recipe": None}, r"Unknown recipe. Received: recipe=None"),
         ({"seed": 2**32}, r"Invalid seed. Received: seed=4294967296"),
         ({"seed": -1}, r"Invalid seed. Received: seed=-1. Allowed: a whole number, 0 to 4294967295"),

@@ -50,6 +50,9 @@ def checked_recipe(call: Call) -> Recipe:
         raise unknown("recipe", call.recipe, RECIPES)
     if recipe.start and weights_info(f"{call.variant}.{recipe.start}").dataset != call.dataset:
         raise ValueError(f"The recipe starts from {recipe.start!r}, which are not weights for {call.dataset!r}.")
+    if recipe.start and call.held_out:
+        raise ValueError(f"{recipe.start!r}, from which the recipe starts, is trained on all training images: "
+                         f"none can be held out. Received: held_out={call.held_out}.")  # fmt: skip
     recipe = recipe if call.epochs is None else recipe.resized(call.epochs)
     if min(recipe.sides) < spec.min_side:
         raise ValueError(f"{call.variant!r} needs images of {spec.min_side}x{spec.min_side} or more. "

@@ -207,8 +207,7 @@ def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitRes
             fold_batch_norm(trained, plain)
             if recipe.start:
                 # Halfway between both, a net keeps more of what it could before (arXiv:2109.01903).
-                first = AllConvNet(run.variant, weights=recipe.start, classes=len(classes)).get_weights()
-                pairs = zip(first, plain.get_weights(), strict=True)
+                pairs = zip(_start(run), plain.get_weights(), strict=True)
                 plain.set_weights([(before + after) / 2 for before, after in pairs])
             save_weights(plain, run.weights, variant=run.variant, class_names=classes)
     _backend.wait_for_others()
@@ -239,16 +238,17 @@ def _train(run: Run, form: Form, train: Split) -> tuple[keras.Model | None, list
     for epoch in range(len(history), recipe.epochs):
         started, side = time.perf_counter(), recipe.sides[epoch]
         if model is None or side != recipe.sides[epoch - 1]:
-            augment = Augment(recipe, side, color)
-            inputs = keras.Input((side, side, 3), dtype=images.dtype.name)
+            small, augment = scaled(images, side), Augment(recipe, side, color)
+            inputs = keras.Input(small.shape[1:], dtype=small.dtype.name)
             model = keras.Model(inputs, net(augment(inputs)))
             loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
             model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=_backend.jit_compile())
         order = np.random.default_rng((seed, epoch)).permutation(len(images))[: steps * recipe.batch_size]
         augment.seed(seed, epoch)
         print(f"Epoch {epoch + 1}/{recipe.epochs}, {side}x{side}, {run.precision}", flush=True)
-        seen = corrupted(images, recipe.corrupt, seed, epoch) if recipe.corrupt else images
-        shown = epoch_images(scaled(seen, side), order, mirrored(recipe.flip, len(images), seed, epoch))
+        if recipe.corrupt:
+            small = scaled(corrupted(images, recipe.corrupt, seed, epoch), side)
+        shown = epoch_images(small, order, mirrored(recipe.flip, len(images), seed, epoch))
         callbacks = [_StopAtNaN(epoch + 1)]
         logs = model.fit(**_backend.batches(shown, targets[order], recipe.batch_size), callbacks=callbacks).history
         row = {"epoch": epoch + 1, "side": side, "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
@@ -265,8 +265,13 @@ def _net(run: Run, form: Form) -> keras.Model:
     options = {"batch_norm": recipe.batch_norm, "dropout": recipe.dropout, "l2": l2, "dtype": run.precision}
     net = build(get_spec(run.variant), replace(form, classifier_activation=None, **options))
     if recipe.start:
-        net.set_weights(AllConvNet(run.variant, weights=recipe.start, classes=form.classes).get_weights())
+        net.set_weights(_start(run))
     return net
+
+
+def _start(run: Run) -> list[np.ndarray]:
+    """The published weights that the recipe starts from."""
+    return AllConvNet(run.variant, weights=run.recipe.start).get_weights()
 
 
 class _StopAtNaN(keras.callbacks.Callback):
