@@ -8,8 +8,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import gallery
-import tables
-from sphinx.util.docutils import SphinxDirective
 
 import allconvnet
 
@@ -42,20 +40,6 @@ copybutton_prompt_is_regexp = True
 sphinx_gallery_conf = gallery.SETTINGS
 
 
-class Table(SphinxDirective):
-    """```{table-of} nets``` is a table made from the package's own data by `tables.py`."""
-
-    required_arguments = 1
-    optional_arguments = 9
-
-    def run(self) -> list:
-        """The nodes of the table."""
-        name, *arguments = self.arguments
-        return self.parse_text_to_nodes(getattr(tables, name)(*arguments))
-
-
 def setup(app) -> None:
     """Called by Sphinx."""
-    app.add_directive("table-of", Table)
-    app.connect("builder-inited", lambda app: tables.write_model_pages(Path(app.srcdir) / "models"), priority=100)
     app.connect("source-read", gallery.add_stored_output)

@@ -1,7 +1,9 @@
-"""Tables of the site and of README.md, from the package's own data.
+"""Tables of README.md and of the docs, and a page for each net, from the package's own data.
 
-python docs/tables.py            # writes the table of README.md
-python docs/tables.py --check    # fails where it would change
+python docs/tables.py            # writes the pages that change
+python docs/tables.py --check    # fails if there are any
+
+In a page, the lines `<!-- table NAME ARGUMENTS -->` and `<!-- end -->` enclose what the function of that name returns.
 """
 
 import csv
@@ -26,6 +28,7 @@ RECOMMENDED = {
     "the 100 classes of CIFAR-100": "all_cnn_c.cifar100",
 }
 PAPER_CIFAR100 = {"all_cnn_c": 33.71}
+TABLE = re.compile(r"(^<!-- table (.+?) -->\n).*?(\n<!-- end -->$)", re.DOTALL | re.MULTILINE)
 
 
 def rows_of(file: str) -> list[dict[str, str]]:
@@ -243,22 +246,32 @@ NOTES_ON_ROBUSTNESS = """Calibration error on the test images: the mean distance
 others: top-1 in percent on the first 2,000 test images after the change."""
 
 
-def write_model_pages(folder: Path) -> None:
-    """Writes the page of each net where it changed, for Sphinx."""
-    for variant in SPECS:
-        path, text = folder / f"{variant}.md", page(variant)
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+def pages() -> dict[Path, str]:
+    """The text that each page should have, by its path."""
+    texts = {TOP / f"docs/models/{variant}.md": page(variant) for variant in SPECS}
+    for path in (TOP / "README.md", *TOP.glob("docs/*/*.md")):
+        if path not in texts:
+            texts[path] = filled(path.read_text())
+    return texts
+
+
+def filled(text: str) -> str:
+    """The text of a page with its tables."""
+
+    def replacement(found: re.Match) -> str:
+        name, *arguments = found[2].split()
+        return found[1] + globals()[name](*arguments) + found[3]
+
+    return TABLE.sub(replacement, text)
 
 
 def main() -> None:
     """Command line."""
-    readme = TOP / "README.md"
-    old = readme.read_text()
-    new = re.sub(r"(<!-- recommended -->\n).*?(<!-- end -->)", rf"\g<1>{recommended()}\n\g<2>", old, flags=re.DOTALL)
-    if sys.argv[1:] == ["--check"]:
-        sys.exit("Run python docs/tables.py: README.md would change." if new != old else 0)
-    readme.write_text(new)
+    changed = {path: text for path, text in pages().items() if not path.exists() or path.read_text() != text}
+    if changed and sys.argv[1:] == ["--check"]:
+        sys.exit(f"Run python docs/tables.py, which would change {', '.join(path.name for path in changed)}.")
+    for path, text in changed.items():
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -64,23 +64,22 @@ def test_calibration_error(load):
     assert error(both, np.array([True] * 6 + [False] * 4 + [True] * 9 + [False])) == pytest.approx(30)
 
 
-def test_model_pages(load, tmp_path):
+def test_pages_are_those_of_the_package(load):
     tables = load("tables")
-    tables.write_model_pages(tmp_path)
-    assert sorted(page.stem for page in tmp_path.glob("*.md")) == sorted(allconvnet.list_variants())
-    page = (tmp_path / "all_cnn_c.md").read_text()
+    pages = tables.pages()
+    assert {path.stem for path in pages if path.parent.name == "models"} == {*allconvnet.list_variants(), "index"}
+    assert not [path.name for path, text in pages.items() if not path.exists() or path.read_text() != text]
+    page = pages[DOCS / "models/all_cnn_c.md"]
     record = allconvnet.weights_info("all_cnn_c.cifar10")
     for text in (record.sha256, f"{record.top1:.2f}", "90.92", "| `conv7` | 3x3 1 valid | 6x6x192 | relu |"):
         assert text in page
-    assert "There are no published weights" in (tmp_path / "all_cnn_large.md").read_text()
+    assert "There are no published weights" in pages[DOCS / "models/all_cnn_large.md"]
 
 
-def test_every_table_of_the_pages_is_made(load):
+def test_tables_are_filled_in(load):
     tables = load("tables")
-    for page in DOCS.rglob("*.md"):
-        for arguments in re.findall(r"^```{table-of} (.+)$", page.read_text(), re.MULTILINE):
-            name, *others = arguments.split()
-            assert getattr(tables, name)(*others).startswith("| "), (page.name, arguments)
+    page = "a\n<!-- table fast -->\n{}\n<!-- end -->\nb\n<!-- table recipes fast best -->\n{}\n<!-- end -->\n"
+    assert tables.filled(page.format("old", "")) == page.format(tables.fast(), tables.recipes("fast", "best"))
 
 
 def test_gallery_shows_stored_output(load, monkeypatch):

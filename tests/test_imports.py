@@ -116,13 +116,13 @@ def test_docstrings(name):
 
 
 # Pages that the build of the site makes, which checks links to them.
-BUILT = re.compile(r"gallery/|\.\./models/\w+_")
+BUILT = "gallery/"
 
 
 @pytest.mark.parametrize("page", [*TOP.glob("*.md"), *TOP.glob("[de]*/**/*.md")], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    ours = [link.partition("#")[0] for link in links if "://" not in link and not BUILT.match(link)]
+    ours = [link.partition("#")[0] for link in links if "://" not in link and BUILT not in link]
     missing = [link for link in ours if not (page.parent / link).exists()]
     assert not missing
 
