@@ -241,7 +241,7 @@ def details(record: Weights) -> str:
 
 
 NOTES_ON_WEIGHTS = """Accuracy on all 10,000 test images, single crop, one training run ([how it is
-measured](../background/measured.md)). The paper's nets were trained without augmentation."""
+measured](../background/measured.md)). The paper's accuracies on CIFAR-10 are those without augmentation."""
 NOTES_ON_ROBUSTNESS = """Calibration error on the test images: the mean distance of probability and accuracy. The
 others: top-1 in percent on the first 2,000 test images after the change."""
 

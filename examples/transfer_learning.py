@@ -159,6 +159,7 @@ def main() -> None:
     allconvnet.save_weights(net, arguments.output, variant="all_cnn_c", class_names=names)
     print(f"Written: {picture}, {arguments.output}. Use them:")
     print(f'  model = allconvnet.AllConvNet("all_cnn_c", weights="{arguments.output}")')
+    print('  images = allconvnet.load_images(paths, fit="crop")')
     print(f'  allconvnet.decode_predictions(model.predict(images), weights="{arguments.output}")')
 
 
