@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from curves import save
 from matplotlib.patches import Rectangle
 
-from allconvnet._specs import SPECS, Conv, Dropout, Spec
+from allconvnet._specs import SPECS, Conv, Spec
 
 FOLDER = Path(__file__).with_name("diagrams")
 COLORS = {"image": "0.75", "conv": "#4c8dc9", "strided": "#e08a3c", "pool": "#5aa469", "class": "#8c6bb1"}
@@ -23,15 +23,13 @@ COLORS = {"image": "0.75", "conv": "#4c8dc9", "strided": "#e08a3c", "pool": "#5a
 def blocks(spec: Spec) -> list[tuple[str, str, int, int]]:
     """What flows through the net: (kind, text, side, channels) of the image and of what each layer returns."""
     result = [("image", "image", spec.side, 3)]
-    for row, side in zip(spec.layers, spec.sides(spec.side), strict=True):
-        if isinstance(row, Dropout):
-            continue
+    for row, side, channels in spec.steps(spec.side, spec.classes)[:-1]:
         stride = f", stride {row.stride}" if row.stride > 1 else ""
         if isinstance(row, Conv):
             kind, channels = "strided" if stride else "conv", row.filters
             text = f"conv {row.kernel}x{row.kernel}, {row.filters}{stride}"
         else:
-            kind, channels = "pool", result[-1][3]
+            kind = "pool"
             text = f"max pool {row.kernel}x{row.kernel}{stride}"
         result.append((kind, text, side, channels))
     return [*result, ("class", f"conv 1x1, {spec.classes}", side, spec.classes), ("class", "average", 1, spec.classes)]

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-from allconvnet._specs import SPECS, Conv, Dropout
+from allconvnet._specs import SPECS, Conv
 from allconvnet._weights import WEIGHTS, Weights, list_weights, weights_info
 from allconvnet.recipes import RECIPES
 
@@ -62,18 +62,15 @@ def overview() -> str:
 def layers(variant: str) -> str:
     """The layers of a net."""
     spec, number, rows = SPECS[variant], 0, []
-    last = Conv(spec.classes, 1)
-    for row, side in zip((*spec.layers, last), (*spec.sides(spec.side), spec.feature_side(spec.side)), strict=True):
-        if isinstance(row, Dropout):
-            continue
+    for row, side, _ in spec.steps(spec.side, spec.classes):
         window = [f"{row.kernel}x{row.kernel}", str(row.stride), row.padding]
         if isinstance(row, Conv):
             number, filters = number + 1, row.filters
-            name = "class_conv" if row is last else f"conv{number}"
-            after = "global average, softmax" if row is last else row.activation or ""
+            name, after = f"conv{number}", row.activation or ""
         else:
             name, after = "max pooling", ""
         rows.append([f"`{name}`", " ".join(window), f"{side}x{side}x{filters}", after])
+    rows[-1][0], rows[-1][-1] = "`class_conv`", "global average, softmax"
     return table(["layer", "window, stride, padding", "output", "then"], rows)
 
 
@@ -184,7 +181,9 @@ def recipes(*names: str) -> str:
     """The table of these recipes: a column each."""
     columns = {name: asdict(RECIPES[name]) for name in names or RECIPES}
     for values in columns.values():  # What does not act in it.
-        idle = {"muon_momentum": not values["muon_rate"], "warmup": values["schedule"] != "linear"}
+        schedules = {"warmup": "linear", "decay": "inverse_time"}
+        idle = {field: values["schedule"] != schedule for field, schedule in schedules.items()}
+        idle["muon_momentum"] = not values["muon_rate"]
         values |= dict.fromkeys((field for field, holds in idle.items() if holds), "")
     rows = []
     fields = [field for field in next(iter(columns.values())) if field != "source"]

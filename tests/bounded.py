@@ -8,6 +8,7 @@ _CODE = """
 import json, re, resource, sys, time
 import h5py, numpy, allconvnet
 from allconvnet import _weight_files, data
+allconvnet.load_image(b"P5 1 1 255 0")  # Loads OpenCV.
 status = open("/proc/self/status").read()
 used = int(re.search(r"VmSize:\\s+(\\d+) kB", status)[1]) << 10
 resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)

@@ -35,6 +35,14 @@ def test_augmentation_is_a_shift(side, fill):
     assert {0, 8} <= {row for row, _ in places} | {column for _, column in places}
 
 
+def test_largest_shift_of_a_small_image():
+    """Each result has pixels of its own image only."""
+    images = np.arange(8, dtype="uint8")[:, None, None, None] + np.zeros((1, 16, 16, 3), "uint8")
+    augment = Augment(recipe(shift=31), 16, MEAN)
+    augment.seed(0, 9999)  # The last epoch that a recipe can have.
+    assert np.array_equal(keras.ops.convert_to_numpy(augment(images)), images)
+
+
 def test_each_image_loses_a_gray_square():
     images = np.random.default_rng(0).integers(200, 256, (32, 32, 32, 3), dtype="uint8")
     augment = Augment(recipe(shift=0, erase=0.25), 32, (1.0, 2.0, 3.0))

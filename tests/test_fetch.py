@@ -184,7 +184,7 @@ def test_silent_server(server, cache, monkeypatch):
 
 
 def test_more_than_was_asked_for(server, cache):
-    with pytest.raises(OSError, match=r"/endless could not be saved .* the server sent more than 20,000 bytes"):
+    with pytest.raises(OSError, match=r"/endless could not be downloaded: the server sent more than 20,000 bytes"):
         _download(f"{server.url}/endless", SHA256, "x", limit=20_000)
     assert list(cache.iterdir()) == []
     assert len(server.requests) == 1

@@ -1,13 +1,11 @@
 """Picture files from strangers: refused with little memory, in little time, with the reason."""
 
 import io
-import json
-import os
 import struct
-import subprocess
 import sys
 import zlib
 
+import bounded
 import cv2
 import numpy as np
 import pytest
@@ -92,10 +90,12 @@ DAMAGED = {
     "png that ends in its header": encode(".png")[:20],
     "webp that ends in its header": encode(".webp")[:18],
     "ppm without a height": b"P6\n8",
+    "ppm of spaces": b"P6" + b" " * 100_000_000,
     "ppm of many digits": b"P6\n" + b"9" * 5000 + b" 1\n255\n",
 }
 OTHERS = {
     "many scans": (with_scans(3000), r"The JPEG has 3,\d+ scans. Allowed: 32"),
+    "many segments": (JPEG[:2] + b"\xff\xfe\0\2" * 39_000_000, r"The JPEG has more than 10,000 segments"),
     "tiff of many samples": (
         tiff((256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, 64), (277, 3, 1, 60_000)),
         r"The TIFF has 3840000 bits a pixel. Allowed: 64",
@@ -108,45 +108,27 @@ CASES = (
     | {name: (file, r"The picture is damaged. Received: [\d,]+ bytes") for name, file in DAMAGED.items()}
     | OTHERS
 )
-IN_A_PROCESS = """
-import json, resource, sys, time
-import allconvnet
-allconvnet.load_image(b"P5 1 1 255 0")
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
-for path in sys.argv[1:]:
-    started = time.perf_counter()
-    try:
-        allconvnet.load_image(path)
-        text = "loaded"
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-    print(json.dumps([text, time.perf_counter() - started]), flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory):
-    """What a process with 200 MB above the loaded library makes of each file, and the seconds that it takes."""
+    """What a process with 200 MB above the loaded library makes of each file, within 5 seconds."""
     if sys.platform != "linux":
         pytest.skip("needs Linux' limit of memory")
     folder = tmp_path_factory.mktemp("pictures")
     for number, (file, _) in enumerate(CASES.values()):
         (folder / str(number)).write_bytes(file)
-    paths = [str(folder / str(number)) for number in range(len(CASES))]
-    command = [sys.executable, "-c", IN_A_PROCESS, *paths]
-    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
+    paths = [folder / str(number) for number in range(len(CASES))]
+    errors = bounded.errors("allconvnet.load_image", *((path,) for path in paths))
     for path in paths:
-        os.unlink(path)
-    return dict(zip(CASES, map(json.loads, ended.stdout.splitlines()), strict=True))
+        path.unlink()
+    return dict(zip(CASES, errors, strict=True))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_refused_in_little_memory_and_time(refusals, name):
-    text, seconds = refusals[name]
     with pytest.raises(ValueError, match=f"^ValueError: {CASES[name][1]}"):
-        raise ValueError(text)
-    assert seconds < 5
+        raise ValueError(refusals[name])
 
 
 def cut(file):

@@ -16,7 +16,7 @@ SOURCE = Path(allconvnet.__file__).parent
 TOP = Path(__file__).parents[1]
 # A module imports only from layers to its left.
 LAYERS = [
-    ["_arrays", "_errors", "_files", "_npz", "_backend", "_batches", "_hdf5"],
+    ["_arrays", "_errors", "_files", "_backend", "_batches", "_hdf5"],
     ["_specs"],
     ["_weights"],
     ["_fetch"],

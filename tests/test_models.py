@@ -232,7 +232,7 @@ def test_channels_first_is_refused():
             r"Allowed: 'cifar10', 'cifar100', 'cifar100_v1', 'cifar10_robust_v1', 'cifar10_v3' or ",
         ),
         ({"variant": ["a"]}, r"Unknown variant. Received: variant=\['a'\]"),
-        ({"weights": None, "input_shape": 32}, r"Invalid input_shape for this net. Received: input_shape=32"),
+        ({"weights": None, "input_shape": 32}, r"Invalid input_shape. Received: input_shape=32"),
         ({"weights": 3}, r"Unknown weights for 'all_cnn_c'. Received: weights=3"),
         ({"weights": "http://127.0.0.1/x.weights.h5"}, r"sha256"),
         ({"weights": None, "pooling": "avg"}, r"pooling='avg' needs include_top=False.*its own global average"),
@@ -278,6 +278,11 @@ def test_home_folder_and_numpy_names(tmp_path, monkeypatch):
     assert (tmp_path / "x.weights.h5").is_file()
     scores = run(AllConvNet("model_a", weights="~/x.weights.h5"), pixels())
     assert {name for name, _ in decode_predictions(scores, weights="~/x.weights.h5")[0]} == {"cat", "dog"}
+
+
+def test_home_folder_of_nobody():
+    with pytest.raises(ValueError, match=r"Invalid weights. Received: weights='~no one/x.h5'. Allowed: a path"):
+        AllConvNet(weights="~no one/x.h5")
 
 
 def test_our_files_are_keras_files(saved):

@@ -72,9 +72,15 @@ def test_labels_that_do_not_fit(labels):
         to_picture(np.zeros((2, 4, 4, 3)), labels=labels)
 
 
-def test_not_a_number():
-    with pytest.raises(ValueError, match=r"infinite or not a number"):
-        to_picture(np.full((1, 4, 4), np.nan))
+EXTREME = [("float16", 0), ("float16", -6e4), ("float32", -1e38), ("float64", -1e300)]
+
+
+@pytest.mark.parametrize(("dtype", "value"), EXTREME)
+def test_maps_of_extreme_values(dtype, value):
+    maps, images = np.full((1, 4, 4), value, dtype), np.full((1, 8, 8, 3), 100, "uint8")
+    nothing = to_picture(np.zeros((1, 4, 4)), images=images, cell=8)
+    assert np.array_equal(to_picture(maps, images=images, cell=8)[3:11], nothing[3:11])
+    assert to_picture(maps, cell=8)[3, 3].tolist() == ([30, 60, 200] if value else [255] * 3)
 
 
 def test_picture_of_images_and_caption():

@@ -68,6 +68,13 @@ def test_other_arguments(net, arguments, match):
         evaluate_top1(**{"model": net, "images": IMAGES, "labels": [0, 0]} | arguments)
 
 
+def test_model_of_a_fixed_batch():
+    """Which other batches can be divided into."""
+    inputs = keras.Input(batch_shape=(8, 4, 4, 3))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    assert evaluate_top1(model, np.eye(4, 3)[None, :, None].repeat(16, 0).repeat(4, 2), [0] * 16, batch_size=8) == 100
+
+
 def test_no_model():
     with pytest.raises(TypeError, match=r"model must be a keras.Model. Received: str"):
         evaluate_top1("all_cnn_c", IMAGES, [0, 0])
@@ -81,11 +88,14 @@ def test_weights_beyond_the_file(net, tmp_path, value):
 
 
 @pytest.mark.parametrize(
-    "names", ["abcdefghij", b"abcdefghij", range(10), [None] * 10, 10, dict.fromkeys("abcdefghij")]
+    "names", ["ab", b"ab", range(2), [None] * 2, 10, dict.fromkeys("ab"), {"cat", "dog"}, np.array([["a", "b"]])]
 )
-def test_names_of_classes(names):
+def test_names_of_classes(net, tmp_path, names):
+    """Those of a set have no order."""
     with pytest.raises(ValueError, match=r"class_names must be a list of strings"):
-        decode_predictions(np.ones((1, 10)), class_names=names)
+        decode_predictions(np.ones((1, 2)), class_names=names)
+    with pytest.raises(ValueError, match=r"class_names must be a list of 2 names"):
+        save_weights(net, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=names)
 
 
 @pytest.mark.parametrize("scores", [[["a"] * 10], None, [[1j] * 10], [[1], [1, 2]]])

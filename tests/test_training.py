@@ -28,7 +28,6 @@ from allconvnet import (
 )
 from allconvnet._augment import Augment
 from allconvnet._specs import NORMALIZATION, SPECS
-from allconvnet.training import _StopAtNaN
 
 # Steps of 8 images.
 MEAN = NORMALIZATION["cifar10"][0]
@@ -98,7 +97,8 @@ def test_folder_says_what_is_in_it(tmp_path, toy_cifar10, monkeypatch):
 def test_finished_run_does_nothing(run, toy_cifar10):
     folder, result = run
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    again = fit_cifar10(VARIANT, recipe=TOY, data=toy_cifar10, output_dir=folder, precision="float32")
+    data = [(images, labels.astype("uint8")) for images, labels in toy_cifar10]  # The same data in another dtype.
+    again = fit_cifar10(VARIANT, recipe=TOY, data=data, output_dir=folder, precision="float32")
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert again.history == result.history
     assert again.top1 == result.top1
@@ -285,17 +285,10 @@ def test_held_out_images_are_not_trained_on(tmp_path, toy_cifar10):
 
 def test_broken_loss_stops(tmp_path, toy_cifar10):
     broken = replace(TOY, muon_rate=1e30, sgd_rate=1e30, warmup=0.01)
-    match = r"In step \d of epoch 1 the loss is (nan|inf). Lower the recipe's muon_rate"
+    match = r"In epoch 1 the loss is (nan|inf). Lower the recipe's muon_rate"
     with pytest.raises(FloatingPointError, match=match):
         fit_cifar10(VARIANT, recipe=broken, data=toy_cifar10, output_dir=tmp_path, precision="float32")
     assert not list(tmp_path.iterdir())
-
-
-def test_broken_loss_is_that_of_its_step():
-    stop = _StopAtNaN(7)
-    stop.on_train_batch_end(0, {"loss": 2.3})
-    with pytest.raises(FloatingPointError, match=r"In step 2 of epoch 7 the loss is nan"):
-        stop.on_train_batch_end(1, {"loss": float("nan")})
 
 
 def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):

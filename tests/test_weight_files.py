@@ -221,6 +221,17 @@ def endless(path):
     path.write_bytes(content)
 
 
+def asks_for_text_often(path):
+    """3,000 attributes whose texts lie in a heap, which is somewhere in 100 MB."""
+    with h5py.File(path, "w") as file:
+        names = [f"layer_{number}" for number in range(3000)]
+        file.attrs["layer_names"] = names
+        for name in names:
+            file.create_group(name).attrs["weight_names"] = ["kernel"]
+            file[name]["kernel"] = 0.0
+        file["rest"] = np.zeros(25_000_000, "float32")
+
+
 def test_memory_of_refusals(tmp_path):
     deflate = zlib.compressobj(1)
     bomb = b"".join(deflate.compress(bytes(1 << 20)) for _ in range(500)) + deflate.flush()
@@ -239,10 +250,11 @@ def test_memory_of_refusals(tmp_path):
     (tmp_path / "heaps.h5").write_bytes(write(tmp_path / "x.h5").read_bytes() + heap * 500_000)
     (tmp_path / "zeros.h5").write_bytes(bytes(300 << 20))
     endless(tmp_path / "endless.h5")
+    asks_for_text_often(tmp_path / "names.h5")
     legacy(tmp_path / "layers.h5", attributes(layer_names=np.array([b"conv_0"] * 10_000)))
     files = [
         (("model_a"), tmp_path / f"{name}.h5")
-        for name in ("packed", "chunk", "shape", "text", "heaps", "zeros", "endless", "layers")
+        for name in ("packed", "chunk", "shape", "text", "heaps", "zeros", "endless", "names", "layers")
     ]
     for (_, path), error in zip(files, bounded.errors("_weight_files.read_weights", *files), strict=True):
         assert error.startswith(f"ValueError: '{path}' ")

@@ -26,7 +26,7 @@ class Augment(keras.layers.Layer):
 
     def __init__(self, recipe: Recipe, side: int, color: Sequence[float]) -> None:
         super().__init__(name="augment", dtype="float32")
-        self.side, self.shift, self.inside = side, round(recipe.shift * side / 32), _FILLS[recipe.fill]
+        self.side, self.shift, self.inside = side, min(round(recipe.shift * side / 32), side - 1), _FILLS[recipe.fill]
         self.random, self.erase = keras.random.SeedGenerator(0), None
         if recipe.erase:
             # One number, not a color: with JAX Keras 3.15 cannot fill with three.
@@ -37,7 +37,7 @@ class Augment(keras.layers.Layer):
         """Draws depend on (seed, epoch) alone, so that a resumed run repeats them."""
         generators = [self.random, *([self.erase.generator] if self.erase else [])]
         for number, generator in enumerate(generators):
-            generator.state.assign(np.array([seed, (epoch << 20) + (number << 19)], "uint32"))
+            generator.state.assign(np.array([seed, ((epoch << 20) + (number << 19)) % 2**32], "uint32"))
 
     def call(self, images):
         count = ops.shape(images)[0]

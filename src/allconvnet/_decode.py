@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from allconvnet._errors import shortened
+from allconvnet._errors import checked_path, shortened
 from allconvnet._picture_headers import check_header, check_pixel_count, max_bytes
 
 # A path, the bytes of a file, an array, a PIL image, or a file object open for reading bytes.
@@ -36,9 +35,10 @@ def pixels(source: Source) -> np.ndarray:
             raise ValueError(f"Not a picture. Received: {source.dtype} {source.shape}. Allowed: {allowed}.")
         return source
     if isinstance(source, (str, os.PathLike)):
-        if not Path(source).is_file():
+        path = checked_path("picture", source)
+        if not path.is_file():
             raise FileNotFoundError(f"There is no picture {shortened(os.fspath(source))}.")
-        with Path(source).open("rb") as file:
+        with path.open("rb") as file:
             encoded = _read(file)
     else:
         encoded = _read(source) if hasattr(source, "read") else _checked_bytes(source)

@@ -17,18 +17,10 @@ from allconvnet._weights import FOLDER, weights_info
 
 __all__ = ["fetch_weights"]
 
-# Archive, SHA-256 and number of bytes.
+# SHA-256 and number of bytes of the archives.
 _DATASETS = {
-    "cifar10": (
-        "cifar-10-python.tar.gz",
-        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        170498071,
-    ),
-    "cifar100": (
-        "cifar-100-python.tar.gz",
-        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        169001437,
-    ),
+    "cifar10": ("6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce", 170_498_071),
+    "cifar100": ("85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7", 169_001_437),
 }
 _LIMIT = 1 << 30  # Bytes of a file from a user's URL.
 _BLOCK = 1 << 14  # Bytes that must arrive within ALLCONVNET_TIMEOUT, unless they are the last.
@@ -58,11 +50,11 @@ def fetch_weights(name: str) -> Path:
     record = weights_info(name)
     packaged = FOLDER / record.file
     if packaged.is_file():
-        if _sha256(packaged) != record.sha256:
+        if sha256_of(packaged) != record.sha256:
             raise OSError(f"The installed file {str(packaged)!r} is damaged: reinstall allconvnet.")
         return packaged
     cached = _cache() / record.file
-    if cached.is_file() and _sha256(cached) == record.sha256:
+    if cached.is_file() and sha256_of(cached) == record.sha256:
         return cached
     mirror = os.environ.get("ALLCONVNET_WEIGHTS_URL")
     if not mirror:
@@ -90,7 +82,7 @@ def fetch_url(url: str) -> Path:
 
 def fetch_dataset(name: str) -> Path:
     """The archive of "cifar10" or "cifar100", from its home or the mirror in ALLCONVNET_CIFAR10_URL."""
-    file, sha256, size = _DATASETS[name]
+    (sha256, size), file = _DATASETS[name], f"cifar-{name.removeprefix('cifar')}-python.tar.gz"
     url = os.environ.get(f"ALLCONVNET_{name.upper()}_URL") or f"https://www.cs.toronto.edu/~kriz/{file}"
     try:
         return _download(url, sha256, file, limit=size)
@@ -98,7 +90,8 @@ def fetch_dataset(name: str) -> Path:
         raise OSError(f"{error} If you have the data set, set ALLCONVNET_{name.upper()} to its folder.") from None
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -160,7 +153,7 @@ class _Download(threading.Thread):
         """Called by pooch, as of a file."""
         self.received += len(chunk)
         if self.received > self.limit:
-            raise OSError(f"the server sent more than {self.limit:,} bytes")
+            raise ConnectionAbortedError(f"the server sent more than {self.limit:,} bytes")
         self.file.write(chunk)
 
     def flush(self) -> None:
@@ -201,7 +194,7 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
         raise OSError(f"{shown} could not be downloaded: {reason}. Check the network and the URL.") from None
     except ValueError:
         raise OSError(f"{shown} does not have the expected SHA-256 {sha256}; nothing was kept.") from None
-    except TimeoutError as error:
+    except (TimeoutError, ConnectionError) as error:
         raise OSError(f"{shown} could not be downloaded: {error}.") from None
     except OSError as error:
         raise OSError(f"{shown} could not be saved in {str(folder)!r} (ALLCONVNET_CACHE_DIR): {error}.") from None

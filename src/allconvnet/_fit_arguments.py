@@ -94,7 +94,7 @@ def checked_data(call: Call) -> list[Split]:
             received = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
             raise ValueError(f"Not CIFAR images. Received: {received}. Allowed: uint8 [N, 32, 32, 3] and N integers.")
         check_labels(labels, classes)
-        splits.append((images, np.ravel(labels)))
+        splits.append((images, np.ravel(labels).astype("int32")))
     return splits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import struct
@@ -55,19 +56,22 @@ def read_text(owner: h5py.Group, name: str) -> list[str]:
         return []
     if not text:
         raise Unfit(f"has no valid attribute {name!r}, as files of save_weights have.")
-    if count * (text.length or _longest_text(owner.file)) > _MAX_TEXT:
+    file = owner.file
+    place = Path(file.filename), Path(file.filename).stat().st_mtime_ns, file.id.get_create_plist().get_sizes()
+    if count * (text.length or _longest_text(*place)) > _MAX_TEXT:
         raise Unfit(f"has more than {_MAX_TEXT:,} bytes of text in its attribute {name!r}, or damaged text.")
     values = np.asarray(owner.attrs[name], object).ravel()
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
-def _longest_text(file: h5py.File) -> float:
-    """Bytes of the longest text of variable length; infinity where that is not to be found out.
+@functools.lru_cache(maxsize=1)  # Thousands of attributes can ask for it.
+def _longest_text(path: Path, modified: int, sizes: tuple[int, int]) -> float:
+    """Bytes of the longest text of variable length in a file; infinity where that is not to be found out.
 
     Such texts lie in heaps, to which attributes refer: thousands of names can refer to the same megabytes.
     """
-    path, longest, total = Path(file.filename), 1, 0
-    if path.stat().st_size > _MAX_FILE or file.id.get_create_plist().get_sizes() != (8, 8):
+    longest, total = 1, 0
+    if path.stat().st_size > _MAX_FILE or sizes != (8, 8):
         return math.inf
     with path.open("rb") as stream:
         for start in _positions(stream, b"GCOL\x01"):

@@ -11,6 +11,8 @@ from struct import unpack_from
 from allconvnet._errors import check_number
 
 _MAX_SCANS = 32  # Of a JPEG, each of which goes over the whole picture; encoders write up to a dozen.
+_MAX_SEGMENTS = 10_000  # Of a JPEG, scans included: a color profile and metadata take some hundreds.
+_MAX_PNM_HEADER = 1 << 16  # Bytes, comments included.
 
 
 def max_pixels() -> int:
@@ -52,12 +54,14 @@ def check_header(encoded: bytes) -> None:
 
 def _jpeg(data: bytes) -> tuple[int, int, int]:
     """Follows the markers as libjpeg does, which skips what lies between them and takes the first frame."""
-    marker, frame, scans, place = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])", re.DOTALL), None, 0, 2
+    marker, frame, scans, segments, place = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])", re.DOTALL), None, 0, 0, 2
     while (found := marker.search(data, place)) and found[1] != b"\xd9":
         kind, place = found[1][0], found.end()
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             frame = frame or (kind, *unpack_from(">xxBHH", data, place))
-        scans += kind == 0xDA
+        scans, segments = scans + (kind == 0xDA), segments + 1
+        if segments > _MAX_SEGMENTS:
+            raise ValueError(f"The JPEG has more than {_MAX_SEGMENTS:,} segments.")
         place += unpack_from(">H", data, place)[0]
     if scans > _MAX_SCANS:
         raise ValueError(f"The JPEG has {scans:,} scans. Allowed: {_MAX_SCANS}.")
@@ -66,8 +70,8 @@ def _jpeg(data: bytes) -> tuple[int, int, int]:
 
 
 def _pnm(data: bytes) -> tuple[int, int, int]:
-    gap = rb"(?:\s|#[^\r\n]*[\r\n])+"
-    width, height = re.match(rb"P[1-6]" + gap + rb"(\d{1,20})" + gap + rb"(\d{1,20})(?!\d)", data).groups()
+    gap, head = rb"(?:\s|#[^\r\n]*[\r\n])+", data[:_MAX_PNM_HEADER]
+    width, height = re.match(rb"P[1-6]" + gap + rb"(\d{1,20})" + gap + rb"(\d{1,20})(?!\d)", head).groups()
     return int(width), int(height), 2  # Up to 16 bits.
 
 

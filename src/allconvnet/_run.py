@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -16,10 +15,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from allconvnet._arrays import read_npz
 from allconvnet._backend import machine
 from allconvnet._errors import check_number
+from allconvnet._fetch import sha256_of
 from allconvnet._files import replacing
-from allconvnet._npz import read_npz
 from allconvnet.recipes import Recipe
 
 try:
@@ -89,7 +89,9 @@ class Run:
             try:
                 if fcntl:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.stat(lock.name)  # The other run may just have ended, and removed the file.
+                    # The other run may just have ended, and removed the file; a third one may have made a new one.
+                    if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
+                        raise BlockingIOError
             except (BlockingIOError, FileNotFoundError):
                 raise ValueError(f"Another run is training in {str(self.folder)!r}; pass another output_dir, or wait "
                                  "until it ends.") from None  # fmt: skip
@@ -123,9 +125,6 @@ class Run:
             if self.writes:
                 self.weights.unlink(missing_ok=True)  # Another run's: they must not be taken for this one's.
             return []
-        limit = 2 * sum(ops.convert_to_numpy(variable).nbytes for variable in variables) + (1 << 20)
-        if self.checkpoint.stat().st_size > limit:
-            raise ValueError(f"{str(self.checkpoint)!r} is damaged: it is larger than {limit:,} bytes.")
         saved = read_npz(self.checkpoint)
         try:
             state = json.loads(str(saved["state"]))
@@ -159,14 +158,10 @@ class Run:
             raise ValueError(f"{str(path)!r} is damaged: {error!r}. Delete it, and it is measured again.") from None
         if different or "weights_sha256" not in result:
             return None
-        if result["weights_sha256"] != self._weights_sha256():
+        if result["weights_sha256"] != sha256_of(self.weights):
             raise ValueError(f"{str(self.weights)!r} is not the file that {path.name!r} was measured on. Delete it: "
                              "it is written again from the checkpoint.")  # fmt: skip
         return result
-
-    def _weights_sha256(self) -> str:
-        with self.weights.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def write_result(self, split: str, images: int, top1: float, params: int) -> dict:
         """Writes what was measured on the images of the split."""
@@ -176,7 +171,7 @@ class Run:
             "test_images": images,
             **self.identity,
             "top1": round(top1, 4),
-            "weights_sha256": self._weights_sha256(),
+            "weights_sha256": sha256_of(self.weights),
             "params": params,
             "cost": round(self.recipe.cost(), 4),
             "recipe_name": self.label,

@@ -90,31 +90,32 @@ class Spec:
         """What the net does to its pixels when it is trained on this data set."""
         return NORMALIZATION[dataset if self.normalization == "cifar10" else self.normalization]
 
-    def sides(self, side: int) -> list[int]:
-        """Side of the feature map after each row, for a square image of `side` pixels; 0: the image is too small."""
-        sides = []
-        for row in self.layers:
-            if not isinstance(row, Dropout):
-                if row.padding == "same":
-                    side = -(-side // row.stride)
-                else:
-                    side = max(0, (side - row.kernel) // row.stride + 1)
-            sides.append(side)
-        return sides
+    def steps(self, side: int, classes: int) -> list[tuple[Conv | MaxPool, int, int]]:
+        """The rows without dropout and the class convolution: row, side of its output, channels of its input.
+
+        For a square image of `side` pixels; an output of side 0 means that the image is too small.
+        """
+        steps: list[tuple[Conv | MaxPool, int, int]] = []
+        channels = 3
+        for row in (*self.layers, Conv(classes, 1, padding="valid", activation=None)):
+            if isinstance(row, Dropout):
+                continue
+            side = -(-side // row.stride) if row.padding == "same" else max(0, (side - row.kernel) // row.stride + 1)
+            steps.append((row, side, channels))
+            channels = row.filters if isinstance(row, Conv) else channels
+        return steps
 
     def feature_side(self, side: int) -> int:
         """Side of the last feature map for a square image of `side` pixels; 0: the image is too small."""
-        return self.sides(side)[-1]
+        return self.steps(side, self.classes)[-1][1]
 
     @property
     def multiplications(self) -> int:
         """Multiplications in all convolutions, for one image of the size the net was designed for."""
-        total, channels, sides = 0, 3, self.sides(self.side)
-        for row, side in zip((*self.layers, Conv(self.classes, 1)), (*sides, sides[-1]), strict=True):
-            if isinstance(row, Conv):
-                total += (side * row.kernel) ** 2 * channels * row.filters
-                channels = row.filters
-        return total
+        steps = self.steps(self.side, self.classes)
+        return sum(
+            (side * row.kernel) ** 2 * channels * row.filters for row, side, channels in steps if isinstance(row, Conv)
+        )
 
     @property
     def min_side(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import reprlib
 from collections.abc import Iterator, Sequence
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from allconvnet._errors import check_choice, listed, shortened
+from allconvnet._errors import check_choice, checked_path, listed, shortened
 from allconvnet._fetch import fetch_url, fetch_weights
 from allconvnet._files import replacing
 from allconvnet._hdf5 import Unfit, inside, is_plain, open_file, read_channels, read_floats, read_text
-from allconvnet._specs import NORMALIZATION, Conv, Dropout, Normalization, Spec, get_spec
+from allconvnet._specs import NORMALIZATION, Conv, Normalization, Spec, get_spec
 from allconvnet._weights import list_weights, weights_info
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def own_file(weights: object) -> Path | None:
     if isinstance(weights, str) and "://" in weights:
         return fetch_url(weights)
     if isinstance(weights, os.PathLike) or (isinstance(weights, str) and weights.endswith((".h5", ".hdf5"))):
-        return Path(weights).expanduser()
+        return checked_path("weights", weights)
     return None
 
 
@@ -93,6 +92,12 @@ def read_attributes(file: h5py.File, *names: str) -> list[np.ndarray]:
     return arrays
 
 
+def is_list_of_names(names: object) -> bool:
+    """Whether these are class names in an order: a list, a tuple or a one-dimensional array of strings."""
+    ordered = isinstance(names, (list, tuple)) or getattr(names, "ndim", 0) == 1
+    return ordered and all(isinstance(name, str) for name in names)
+
+
 def _published(variant: str, weights: object) -> Path:
     records = [weights_info(name) for name in list_weights(variant)]
     tags = {tag for record in records for tag in (record.tag, record.dataset)}
@@ -106,12 +111,8 @@ def _published(variant: str, weights: object) -> Path:
 
 def kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
     """Shapes of the kernels, `(height, width, inputs, outputs)`."""
-    shapes, channels = [], 3
-    for row in (*spec.layers, Conv(classes, 1)):
-        if isinstance(row, Conv):
-            shapes.append((row.kernel, row.kernel, channels, row.filters))
-            channels = row.filters
-    return shapes
+    steps = spec.steps(spec.side, classes)
+    return [(row.kernel, row.kernel, channels, row.filters) for row, _, channels in steps if isinstance(row, Conv)]
 
 
 def _current(file: h5py.File) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
@@ -164,9 +165,8 @@ def save_weights(
         raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")
     layers = {layer.name: layer for layer in model.layers}
     convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
-    classes, names = convolutions[-1].filters if convolutions else 0, []
-    with contextlib.suppress(TypeError):  # Not a list.
-        names = [] if isinstance(class_names, (str, bytes)) else [*map(str, class_names)]
+    classes = convolutions[-1].filters if convolutions else 0
+    names = [*map(str, class_names)] if is_list_of_names(class_names) else []
     for number, (found, wanted) in enumerate(zip_longest(_steps(model), _steps_of(get_spec(variant), classes))):
         if found != wanted:
             raise ValueError(f"The model is not {variant!r} as AllConvNet builds it: step {number + 1} is {found}, "
@@ -182,7 +182,7 @@ def save_weights(
         arrays = [[values.astype(dtype) for values in layer.get_weights()] for layer in convolutions]
     if not all(np.isfinite(values).all() for pair in arrays for values in pair):
         raise ValueError(f'Some weights are not finite in {dtype}; dtype="float32" has the larger range.')
-    with replacing(Path(path).expanduser()) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(checked_path("path", path)) as temporary, h5py.File(temporary, "w") as file:
         for number, pair in enumerate(arrays):
             group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
             for index, values in enumerate(pair):
@@ -224,9 +224,7 @@ def _steps(model: keras.Model) -> Iterator[str]:
 
 def _steps_of(spec: Spec, classes: int) -> Iterator[str]:
     """The same for a row of the table."""
-    for row in (*spec.layers, Conv(classes, 1, padding="valid", activation=None)):
-        if isinstance(row, Dropout):
-            continue
+    for row, _, _ in spec.steps(spec.side, classes):
         kind, filters = ("Conv2D", row.filters) if isinstance(row, Conv) else ("MaxPooling2D", "")
         yield f"{filters} {kind} {row.kernel}x{row.kernel}, stride {row.stride}, {row.padding}"
         if isinstance(row, Conv) and row.activation:

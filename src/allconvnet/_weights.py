@@ -85,16 +85,6 @@ class Weights:
         return self.tag.partition("_")[0]
 
     @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean of each RGB channel, on the scale 0..255; the model subtracts it."""
-        return get_spec(self.variant).constants(self.dataset)[0]
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation of each RGB channel, on the scale 0..255; the model divides by it."""
-        return get_spec(self.variant).constants(self.dataset)[1]
-
-    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
         return CLASS_NAMES[self.dataset]
@@ -103,12 +93,6 @@ class Weights:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the training images."""
-        side = get_spec(self.variant).side
-        return side, side, 3
 
 
 def _read_index() -> dict[str, Weights]:

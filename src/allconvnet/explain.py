@@ -29,19 +29,14 @@ from allconvnet.preprocessing import check_model_pixels
 __all__ = ["class_activation_map", "guided_backprop"]
 
 
-def _rule(only_positive_gradient: bool, only_positive_input: bool) -> Callable:
-    """ReLU whose backward pass keeps what both conditions allow."""
+def _rule(only_positive_input: bool) -> Callable:
+    """ReLU whose backward pass keeps positive gradients, on request only where the input is positive, too."""
 
     @ops.custom_gradient
     def relu(x):
         def gradient(*args, upstream=None):
-            if upstream is None:
-                (upstream,) = args
-            if only_positive_gradient:
-                upstream = ops.relu(upstream)
-            if only_positive_input:
-                upstream = ops.where(x > 0, upstream, ops.zeros_like(upstream))
-            return upstream
+            upstream = ops.relu(args[0] if upstream is None else upstream)
+            return ops.where(x > 0, upstream, ops.zeros_like(upstream)) if only_positive_input else upstream
 
         return ops.relu(x), gradient
 
@@ -49,7 +44,7 @@ def _rule(only_positive_gradient: bool, only_positive_input: bool) -> Callable:
 
 
 # Springenberg et al. 2014, section 4; the deconvnet is Zeiler & Fergus 2013.
-_METHODS = {"guided": _rule(True, True), "deconvnet": _rule(True, False), "gradient": None}
+_METHODS = {"guided": _rule(True), "deconvnet": _rule(False), "gradient": None}
 
 
 def guided_backprop(
@@ -152,13 +147,7 @@ def class_activation_map(
 def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
     check_functional(model)
     check_number("batch_size", batch_size, 1, whole=True)
-    images, wanted = numbers("images", images), model.inputs[0].shape
-    fits = images.dtype.kind in "uif" and images.ndim == len(wanted) and len(images)
-    if not fits or any(side not in (None, there) for side, there in zip(wanted[1:], images.shape[1:], strict=True)):
-        received = f"{images.dtype} {images.shape}"
-        raise ValueError(
-            f"The images do not fit the model. Received: {received}. Allowed: {wanted}, integers or floats."
-        )
+    images = numbers("images", images)
     check_model_pixels(model, images)
     return images
 

@@ -27,16 +27,12 @@ def feature_extractor(
 
     Args:
         variant: name of the net, one of `list_variants()`.
-        weights: as in `AllConvNet`.
+        weights: as in `AllConvNet`, whose errors apply.
         input_shape: as in `AllConvNet`, but height and width must be numbers.
 
     Returns:
         A functional `keras.Model` from raw RGB pixels `[N, height, width, channels]` to float32 `[N, features]`; for
         all_cnn_c there are 3,840 features.
-
-    Raises:
-        ValueError: an argument is invalid, there are no such weights, or a file does not fit.
-        OSError: a download failed, or the file cannot be read.
 
     Example:
         >>> import allconvnet, numpy as np

@@ -94,16 +94,11 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
     _check_arguments(include_top, classes, fresh_head, pooling, dense_prediction)
     _check_names(classifier_activation, name)
     loaded = None if weights is None else read_weights(variant, weights)
-    form = Form(
-        _checked_shape(spec, input_shape, spec.side if dense_prediction else spec.min_side),
-        (loaded.normalization if loaded else NORMALIZATION[spec.normalization]) if include_preprocessing else None,
-        int(classes or (loaded or spec).classes) if include_top else None,
-        classifier_activation=classifier_activation,
-        class_relu=class_relu,
-        pooling=pooling,
-        dropout=dropout,
-        dense_prediction=dense_prediction,
-    )
+    shape = _checked_shape(spec, input_shape, spec.side if dense_prediction else spec.min_side)
+    normalization = loaded.normalization if loaded else NORMALIZATION[spec.normalization]
+    count = int(classes or (loaded or spec).classes) if include_top else None
+    options = classifier_activation, class_relu, pooling, dropout, dense_prediction
+    form = Form(shape, normalization if include_preprocessing else None, count, *options)
     model = build(spec, form, name or variant)
     if loaded:
         _fill(model, loaded, fresh_head)
@@ -116,9 +111,7 @@ def _checked_shape(spec: Spec, shape: Shape | None, smallest: int) -> Shape:
     fits = isinstance(shape, (tuple, list)) and len(shape) == 3 and shape[2] in (1, 3)
     if not fits or not all(side is None or (isinstance(side, Integral) and side >= smallest) for side in shape[:2]):
         allowed = f"(height, width, 3 or 1) with sides of at least {smallest} or None"
-        raise ValueError(
-            f"Invalid input_shape for this net. Received: input_shape={shortened(shape)}. Allowed: {allowed}."
-        )
+        raise ValueError(f"Invalid input_shape. Received: input_shape={shortened(shape)}. Allowed: {allowed}.")
     return tuple(side and int(side) for side in shape)
 
 
@@ -141,9 +134,7 @@ def _check_names(classifier_activation, name) -> None:
         known = False
     if not known:
         received = f"classifier_activation={shortened(classifier_activation)}"
-        raise ValueError(
-            f"Unknown classifier_activation. Received: {received}. Allowed: the name of a Keras activation, or None."
-        )
+        raise ValueError(f"Unknown classifier_activation. Received: {received}. Allowed: a Keras activation or None.")
 
 
 @dataclass(frozen=True)
@@ -151,7 +142,7 @@ class Form:
     """In what form a net is built.
 
     `normalization=None` leaves it out, `classes=None` the top. `batch_norm` puts batch normalization between each
-    convolution and its activation, as training does. `l2` times the squares of the kernels is added to the loss.
+    convolution and its activation, as training does; `regularizer` is that of the kernels.
     """
 
     input_shape: Shape
@@ -163,13 +154,8 @@ class Form:
     dropout: bool = False
     dense_prediction: bool = False
     batch_norm: bool = False
-    l2: float = 0.0
+    regularizer: keras.Regularizer | None = None
     dtype: str | None = None
-
-    @property
-    def regularizer(self) -> keras.Regularizer | None:
-        """L2 penalty on a kernel."""
-        return keras.regularizers.L2(self.l2) if self.l2 else None
 
 
 def build(spec: Spec, form: Form, name: str | None = None) -> keras.Model:

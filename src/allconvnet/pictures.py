@@ -61,6 +61,8 @@ def to_picture(
         raise TypeError(f"caption must be a string. Received: {type(caption).__name__}.")
     images = None if images is None else numbers("images", images)
     _check_arrays(arrays, images, labels)
+    if arrays.dtype.kind == "f":
+        arrays = arrays.astype("float64")  # What is divided below can be too large for smaller types.
     columns = min(len(arrays), columns)
     texts = [label.split("\n") for label in labels or [""] * len(arrays)]
     below = _LINE * max(map(len, texts)) + 8 if labels else 0
@@ -127,7 +129,8 @@ def _colored(array: np.ndarray, image: np.ndarray | None, limit: float, cell: in
         return array
     if array.ndim == 3:
         return np.round(127.5 + 127.5 * array / max(float(np.abs(array).max()), 1e-12)).astype("uint8")
-    scaled = array / max(limit, 1e-12)
+    limit = max(limit, 1e-12)
+    scaled = np.maximum(array, -1e6 * limit) / limit  # Beyond this nothing is drawn, and interpolation could overflow.
     if image is None:
         return np.round(_diverging(scaled)).astype("uint8")
     scaled = np.clip(cv2.resize(scaled.astype("float32"), (cell, cell), interpolation=cv2.INTER_CUBIC), 0, 1)

@@ -16,7 +16,7 @@ from allconvnet._arrays import numbers
 from allconvnet._decode import Source, check_pixels, is_pil, pixels, rgb, shown
 from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._picture_headers import max_pixels
-from allconvnet._weight_files import normalization_of, open_file, own_file, read_attributes
+from allconvnet._weight_files import is_list_of_names, normalization_of, open_file, own_file, read_attributes
 
 __all__ = ["decode_predictions", "load_image", "load_images", "preprocess_input"]
 
@@ -137,10 +137,10 @@ def check_model_pixels(model, images: np.ndarray) -> None:
     if not hasattr(model, "predict"):
         raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")
     shape, wanted = images.shape, getattr(model, "input_shape", None)
-    if isinstance(wanted, tuple) and not (
-        len(wanted) == len(shape) and all(side in (None, there) for side, there in zip(wanted, shape, strict=True))
-    ):
-        raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
+    if isinstance(wanted, tuple):
+        fits = images.size and len(wanted) == len(shape)
+        if not fits or any(side not in (None, there) for side, there in zip(wanted[1:], shape[1:], strict=True)):
+            raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
     for layer in getattr(model, "layers", ()):
         normalization = normalization_of(layer)
         if normalization is not None and np.max(normalization[1]) > 10:
@@ -211,7 +211,7 @@ def decode_predictions(
     """
     # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
     scores = numbers("predictions", predictions).astype("float64")
-    if class_names is not None and not _is_list_of_names(class_names):
+    if class_names is not None and not is_list_of_names(class_names):
         raise ValueError(f"class_names must be a list of strings, not a string. Received: {shortened(class_names)}.")
     names = _class_names(weights) if class_names is None else tuple(class_names)
     if scores.ndim != 2 or scores.shape[1] != len(names):
@@ -223,14 +223,6 @@ def decode_predictions(
     check_number("top", top, 1, len(names), whole=True)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [[(names[k], float(row[k])) for k in best] for row, best in zip(scores, order, strict=True)]
-
-
-def _is_list_of_names(names: object) -> bool:
-    return (
-        (isinstance(names, Sequence) or (isinstance(names, np.ndarray) and names.ndim == 1))
-        and not isinstance(names, (str, bytes))
-        and all(isinstance(name, str) for name in names)
-    )
 
 
 def _class_names(weights: str | os.PathLike[str]) -> tuple[str, ...]:

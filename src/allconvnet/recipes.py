@@ -87,11 +87,7 @@ class Recipe:
         for limits, names in _RANGES.items():
             for field in names:
                 check_number(field, getattr(self, field), *limits, whole=isinstance(_DEFAULTS[field], int))
-        if (
-            not isinstance(self.phases, (tuple, list))
-            or not self.phases
-            or not all(_is_phase(phase) for phase in self.phases)
-        ):
+        if not isinstance(self.phases, (tuple, list)) or not self.phases or not all(map(_is_phase, self.phases)):
             allowed = f"((epochs, side), ...), whole numbers from 1 to {_LARGEST}"
             raise ValueError(f"Invalid phases. Received: phases={shortened(self.phases)}. Allowed: {allowed}.")
         if self.muon_rate and not (self.batch_norm and self.nesterov):
@@ -140,14 +136,8 @@ class Recipe:
         schedule = _SCHEDULES[self.schedule]
         if not self.muon_rate:
             return keras.optimizers.SGD(schedule(self, self.sgd_rate, steps), self.sgd_momentum, self.nesterov)
-        return ConvMuon(
-            schedule(self, self.muon_rate, steps),
-            self.muon_momentum,
-            sgd_ratio=self.sgd_rate / self.muon_rate,
-            sgd_momentum=self.sgd_momentum,
-            l2=self.l2,
-            exclude=("class_conv",),
-        )
+        options = {"sgd_ratio": self.sgd_rate / self.muon_rate, "sgd_momentum": self.sgd_momentum, "l2": self.l2}
+        return ConvMuon(schedule(self, self.muon_rate, steps), self.muon_momentum, exclude=("class_conv",), **options)
 
 
 _LARGEST = 10_000  # Epochs of a recipe, and side of its images.

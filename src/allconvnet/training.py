@@ -249,8 +249,10 @@ def _train(run: Run, form: Form, train: Split) -> tuple[keras.Model | None, list
         if recipe.corrupt:
             small = scaled(corrupted(images, recipe.corrupt, seed, epoch), side)
         shown = epoch_images(small, order, mirrored(recipe.flip, len(images), seed, epoch))
-        callbacks = [_StopAtNaN(epoch + 1)]
+        callbacks = [keras.callbacks.TerminateOnNaN()]
         logs = model.fit(**_backend.batches(shown, targets[order], recipe.batch_size), callbacks=callbacks).history
+        if not math.isfinite(logs["loss"][0]):
+            raise FloatingPointError(f"In epoch {epoch + 1} the loss is {logs['loss'][0]}. {LOWER_RATES}")
         row = {"epoch": epoch + 1, "side": side, "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
         history.append(row | {"seconds": round(time.perf_counter() - started, 1)})
         run.save(variables, history)
@@ -261,8 +263,8 @@ def _net(run: Run, form: Form) -> keras.Model:
     """The net as it is trained: logits, batch normalization, dropout and weight decay of the recipe."""
     recipe = run.recipe
     # Keras' penalty is l2 / 2 times the square; ConvMuon adds its gradient itself.
-    l2 = 0.0 if recipe.muon_rate else recipe.l2 / 2
-    options = {"batch_norm": recipe.batch_norm, "dropout": recipe.dropout, "l2": l2, "dtype": run.precision}
+    l2 = keras.regularizers.L2(recipe.l2 / 2) if recipe.l2 and not recipe.muon_rate else None
+    options = {"batch_norm": recipe.batch_norm, "dropout": recipe.dropout, "regularizer": l2, "dtype": run.precision}
     net = build(get_spec(run.variant), replace(form, classifier_activation=None, **options))
     if recipe.start:
         net.set_weights(_start(run))
@@ -272,19 +274,6 @@ def _net(run: Run, form: Form) -> keras.Model:
 def _start(run: Run) -> list[np.ndarray]:
     """The published weights that the recipe starts from."""
     return AllConvNet(run.variant, weights=run.recipe.start).get_weights()
-
-
-class _StopAtNaN(keras.callbacks.Callback):
-    """Ends the run in the step in which the loss is no longer finite."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__()
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"In step {batch + 1} of epoch {self.epoch} the loss is {loss}. {LOWER_RATES}")
 
 
 def _whitening(run: Run, images: np.ndarray) -> ZCA:

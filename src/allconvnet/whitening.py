@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from allconvnet._arrays import numbers
+from allconvnet._arrays import numbers, read_npz
 from allconvnet._decode import check_pixels
 from allconvnet._errors import check_number, checked_path
 from allconvnet._files import replacing
-from allconvnet._npz import read_npz
 
 __all__ = ["ZCA", "global_contrast_normalize"]
 
@@ -40,9 +39,7 @@ def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
     """
     images = numbers("images", images)
     if images.ndim != 4:
-        raise ValueError(
-            f"Not a batch of images. Received: shape {images.shape}. Allowed: [N, height, width, channels]."
-        )
+        raise ValueError(f"Not a batch of images. Received: shape {images.shape}. Allowed: [N, H, W, channels].")
     check_pixels(images)
     if not images.size:
         return images.astype("float32")
