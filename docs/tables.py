@@ -28,7 +28,7 @@ RECOMMENDED = {
     "the 100 classes of CIFAR-100": "all_cnn_c.cifar100",
 }
 PAPER_CIFAR100 = {"all_cnn_c": 33.71}
-TABLE = re.compile(r"(^<!-- table (.+?) -->\n).*?(\n<!-- end -->$)", re.DOTALL | re.MULTILINE)
+TABLE = re.compile(r"(^<!-- table ([^\n]+?) -->\n)(?:(?!^<!-- ).)*(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
 
 
 def rows_of(file: str) -> list[dict[str, str]]:
@@ -259,9 +259,12 @@ def filled(text: str) -> str:
 
     def replacement(found: re.Match) -> str:
         name, *arguments = found[2].split()
-        return found[1] + globals()[name](*arguments) + found[3]
+        return f"{found[1]}{globals()[name](*arguments)}\n{found[3]}"
 
-    return TABLE.sub(replacement, text)
+    text, count = TABLE.subn(replacement, text)
+    if count != len(re.findall(r"^<!-- table ", text, re.MULTILINE)):
+        raise ValueError("A table has no end.")
+    return text
 
 
 def main() -> None:

@@ -78,8 +78,11 @@ def test_pages_are_those_of_the_package(load):
 
 def test_tables_are_filled_in(load):
     tables = load("tables")
-    page = "a\n<!-- table fast -->\n{}\n<!-- end -->\nb\n<!-- table recipes fast best -->\n{}\n<!-- end -->\n"
-    assert tables.filled(page.format("old", "")) == page.format(tables.fast(), tables.recipes("fast", "best"))
+    page = "a\n<!-- table fast -->\n{}<!-- end -->\nb\n<!-- table recipes fast best -->\n{}<!-- end -->\n"
+    filled = page.format(tables.fast() + "\n", tables.recipes("fast", "best") + "\n")
+    assert tables.filled(page.format("old\n", "")) == tables.filled(page.format("", "\n")) == filled
+    with pytest.raises(ValueError, match=r"A table has no end"):
+        tables.filled("<!-- table fast -->\ntext\n<!-- table fast -->\n<!-- end -->\n")
 
 
 def test_gallery_shows_stored_output(load, monkeypatch):

@@ -91,6 +91,7 @@ DAMAGED = {
     "webp that ends in its header": encode(".webp")[:18],
     "ppm without a height": b"P6\n8",
     "ppm of spaces": b"P6" + b" " * 100_000_000,
+    "ppm whose height is cut": b"P6\n30000" + b" " * 65_527 + b"30000\n255\n",
     "ppm of many digits": b"P6\n" + b"9" * 5000 + b" 1\n255\n",
 }
 OTHERS = {

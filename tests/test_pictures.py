@@ -81,6 +81,8 @@ def test_maps_of_extreme_values(dtype, value):
     nothing = to_picture(np.zeros((1, 4, 4)), images=images, cell=8)
     assert np.array_equal(to_picture(maps, images=images, cell=8)[3:11], nothing[3:11])
     assert to_picture(maps, cell=8)[3, 3].tolist() == ([30, 60, 200] if value else [255] * 3)
+    gradients = np.full((1, 4, 4, 3), value, dtype)
+    assert to_picture(gradients, cell=8)[3, 3].tolist() == ([0] * 3 if value else [128] * 3)
 
 
 def test_picture_of_images_and_caption():

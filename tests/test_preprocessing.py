@@ -520,3 +520,15 @@ def test_zca_whitens(tmp_path):
     np.testing.assert_array_equal(ZCA.load(tmp_path / "zca.npz").apply(images), zca.apply(images))
     with pytest.raises(ValueError, match=r"Fitted on images of 18 values. Received: 12 values"):
         zca.apply(images[:, :2])
+
+
+def test_paths_with_a_tilde(tmp_path, monkeypatch):
+    """`~` is the home folder, unless there is a file of this name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("~copy.png", "cat.png"):
+        cv2.imwrite(name, np.full((4, 4, 3), 7, "uint8"))
+    for name in ("~copy.png", "~/cat.png"):
+        assert load_image(name)[0, 0, 0] == 7
+    with pytest.raises(ValueError, match=r"Invalid picture. Received: picture='~no one/cat.png'"):
+        load_image("~no one/cat.png")

@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import shutil
 import threading
 import zipfile
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -217,6 +219,19 @@ def test_two_runs_at_once(finished, tmp_path, monkeypatch):
     assert results[0].top1 == fit_cifar10(**arguments).top1
     with pytest.raises(ValueError, match=r"holds another run"):
         fit_cifar10(**arguments | {"seed": 1})
+
+
+def test_folder_of_a_third_run(finished, tmp_path, monkeypatch):
+    """While this run waited for the lock, the one that had it ended, and another one made a new file."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def swap(lock, _):
+        os.unlink(lock.name)
+        Path(lock.name).touch()
+
+    monkeypatch.setattr(fcntl, "flock", swap)
+    with pytest.raises(ValueError, match=r"Another run is training"):
+        fit_cifar10(**finished | {"output_dir": tmp_path / "run"})
 
 
 def test_folder_that_cannot_be_written_is_found_out_before_training(finished, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -35,7 +36,8 @@ def pixels(source: Source) -> np.ndarray:
             raise ValueError(f"Not a picture. Received: {source.dtype} {source.shape}. Allowed: {allowed}.")
         return source
     if isinstance(source, (str, os.PathLike)):
-        path = checked_path("picture", source)
+        path = Path(source)
+        path = path if path.is_file() else checked_path("picture", source)  # A name can begin with "~".
         if not path.is_file():
             raise FileNotFoundError(f"There is no picture {shortened(os.fspath(source))}.")
         with path.open("rb") as file:

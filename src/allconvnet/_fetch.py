@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
@@ -13,6 +12,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from allconvnet._errors import check_number
+from allconvnet._files import sha256_of
 from allconvnet._weights import FOLDER, weights_info
 
 __all__ = ["fetch_weights"]
@@ -88,12 +88,6 @@ def fetch_dataset(name: str) -> Path:
         return _download(url, sha256, file, limit=size)
     except OSError as error:
         raise OSError(f"{error} If you have the data set, set ALLCONVNET_{name.upper()} to its folder.") from None
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _cache() -> Path:

@@ -28,6 +28,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file {str(path)!r}.")
     path.open("rb").close()  # A file that may not be read is not a damaged one.
+    _longest_text.cache_clear()  # Another file may lie at this path now.
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -56,16 +57,15 @@ def read_text(owner: h5py.Group, name: str) -> list[str]:
         return []
     if not text:
         raise Unfit(f"has no valid attribute {name!r}, as files of save_weights have.")
-    file = owner.file
-    place = Path(file.filename), Path(file.filename).stat().st_mtime_ns, file.id.get_create_plist().get_sizes()
-    if count * (text.length or _longest_text(*place)) > _MAX_TEXT:
+    sizes = owner.file.id.get_create_plist().get_sizes()
+    if count * (text.length or _longest_text(Path(owner.file.filename), sizes)) > _MAX_TEXT:
         raise Unfit(f"has more than {_MAX_TEXT:,} bytes of text in its attribute {name!r}, or damaged text.")
     values = np.asarray(owner.attrs[name], object).ravel()
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
 @functools.lru_cache(maxsize=1)  # Thousands of attributes can ask for it.
-def _longest_text(path: Path, modified: int, sizes: tuple[int, int]) -> float:
+def _longest_text(path: Path, sizes: tuple[int, int]) -> float:
     """Bytes of the longest text of variable length in a file; infinity where that is not to be found out.
 
     Such texts lie in heaps, to which attributes refer: thousands of names can refer to the same megabytes.

@@ -71,7 +71,7 @@ def _jpeg(data: bytes) -> tuple[int, int, int]:
 
 def _pnm(data: bytes) -> tuple[int, int, int]:
     gap, head = rb"(?:\s|#[^\r\n]*[\r\n])+", data[:_MAX_PNM_HEADER]
-    width, height = re.match(rb"P[1-6]" + gap + rb"(\d{1,20})" + gap + rb"(\d{1,20})(?!\d)", head).groups()
+    width, height = re.match(rb"P[1-6]" + gap + rb"(\d{1,20})" + gap + rb"(\d{1,20})(?=\D)", head).groups()
     return int(width), int(height), 2  # Up to 16 bits.
 
 

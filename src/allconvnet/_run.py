@@ -18,8 +18,7 @@ from keras import ops
 from allconvnet._arrays import read_npz
 from allconvnet._backend import machine
 from allconvnet._errors import check_number
-from allconvnet._fetch import sha256_of
-from allconvnet._files import replacing
+from allconvnet._files import replacing, sha256_of
 from allconvnet.recipes import Recipe
 
 try:

@@ -176,7 +176,7 @@ def save_weights(
         raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
     if len(names) != classes or classes > _MAX_CLASSES:
         received = f"{len(names)} names" if names else shortened(class_names)
-        raise ValueError(f"class_names must be a list of {classes} names, one per class, {_MAX_CLASSES:,} at most. "
+        raise ValueError(f"class_names must be a list of {classes} strings, one per class, {_MAX_CLASSES:,} at most. "
                          f"Received: {received}.")  # fmt: skip
     with np.errstate(over="ignore"):
         arrays = [[values.astype(dtype) for values in layer.get_weights()] for layer in convolutions]

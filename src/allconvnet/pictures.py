@@ -128,7 +128,7 @@ def _colored(array: np.ndarray, image: np.ndarray | None, limit: float, cell: in
     if array.dtype == np.uint8:
         return array
     if array.ndim == 3:
-        return np.round(127.5 + 127.5 * array / max(float(np.abs(array).max()), 1e-12)).astype("uint8")
+        return np.round(127.5 + 127.5 * (array / max(float(np.abs(array).max()), 1e-12))).astype("uint8")
     limit = max(limit, 1e-12)
     scaled = np.maximum(array, -1e6 * limit) / limit  # Beyond this nothing is drawn, and interpolation could overflow.
     if image is None:

@@ -212,7 +212,9 @@ def decode_predictions(
     # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
     scores = numbers("predictions", predictions).astype("float64")
     if class_names is not None and not is_list_of_names(class_names):
-        raise ValueError(f"class_names must be a list of strings, not a string. Received: {shortened(class_names)}.")
+        raise ValueError(
+            f"class_names must be a list, a tuple or an array of strings. Received: {shortened(class_names)}."
+        )
     names = _class_names(weights) if class_names is None else tuple(class_names)
     if scores.ndim != 2 or scores.shape[1] != len(names):
         way_out = 'Pass class_names, or the weights (such as "cifar100")'
