@@ -23,7 +23,7 @@ from allconvnet.recipes import RECIPES, Recipe
 RECORDS = [pytest.param(record, id=name) for name, record in WEIGHTS.items()]
 TOP = Path(__file__).parents[1]
 DEFAULT = weights_info("all_cnn_c.cifar10").name
-PUBLISHED = "all_cnn_c.cifar100_v1"
+PUBLISHED = weights_info("all_cnn_c.cifar100").name
 
 
 @pytest.mark.parametrize("record", RECORDS)
