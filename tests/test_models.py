@@ -393,8 +393,8 @@ def test_normalization_travels_with_the_file(tmp_path):
             {"variant": "model_a"},
             r"not 'model_a' as AllConvNet builds it: step 1 is 96 Conv2D 3x3, .*not 96 Conv2D 5x5",
         ),
-        ({"class_names": ["cat"]}, r"a list of 10 names, one per class, .* Received: 1 names"),
-        ({"class_names": "cat"}, r"a list of 10 names, one per class, .* Received: 'cat'"),
+        ({"class_names": ["cat"]}, r"a list of 10 strings, one per class, .* Received: 1 names"),
+        ({"class_names": "cat"}, r"a list of 10 strings, one per class, .* Received: 'cat'"),
     ],
 )
 def test_what_cannot_be_saved(change, match, tmp_path):
@@ -433,7 +433,7 @@ def test_weights_out_of_range_are_not_saved(tmp_path):
 
 def test_too_many_classes_cannot_be_saved(tmp_path):
     model = AllConvNet("model_a", weights=None, classes=4001)
-    with pytest.raises(ValueError, match=r"a list of 4001 names, one per class, 4,000 at most"):
+    with pytest.raises(ValueError, match=r"a list of 4001 strings, one per class, 4,000 at most"):
         save_weights(model, tmp_path / "x.weights.h5", variant="model_a", class_names=map(str, range(4001)))
     model = AllConvNet("model_a", weights=None, classes=4000)
     save_weights(model, tmp_path / "x.weights.h5", variant="model_a", class_names=[*map(str, range(4000))])
