@@ -1,6 +1,7 @@
 """The sources of the site: reference, tables, figures of the model pages, gallery."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 def load(monkeypatch):
     monkeypatch.syspath_prepend(DOCS)
     yield importlib.import_module
-    for name in ("tables", "cards", "gallery"):
+    for name in ("tables", "cards", "calibrate", "gallery"):
         sys.modules.pop(name, None)
 
 
@@ -62,6 +63,33 @@ def test_calibration_error(load):
     # Too sure in one bin and too unsure in another: they do not cancel out.
     both = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
     assert error(both, np.array([True] * 6 + [False] * 4 + [True] * 9 + [False])) == pytest.approx(30)
+
+
+def test_temperature(load, tmp_path, monkeypatch, capsys):
+    """Labels drawn with the probabilities of logits that are then multiplied by 0.6."""
+    calibrate = load("calibrate")
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, (20_000, 10))
+    cumulated = calibrate.probabilities(logits, 1).cumsum(axis=1)
+    labels = (cumulated < random.random((20_000, 1))).sum(axis=1)
+    assert calibrate.fitted(0.6 * logits, labels) == pytest.approx(0.6, abs=0.02)
+
+    # The weights of the run were divided by 0.5 already.
+    result = {"split": "held out", "variant": "model_a", "dataset": "cifar10", "test_images": 15_000}
+    (tmp_path / "result.json").write_text(json.dumps(result | {"recipe": {"temperature": 0.5}}))
+    monkeypatch.setitem(calibrate.LOAD, "cifar10", lambda: ((logits, labels), None))
+    monkeypatch.setattr(calibrate, "predict", lambda model, images: 0.6 / 0.5 * images)
+    monkeypatch.setattr(allconvnet, "AllConvNet", lambda *args, **options: None)
+    calibrate.main(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    errors = {line[:16]: float(line.split()[4]) for line in lines}
+    assert list(errors)[:2] == ["temperature 1.00", "temperature 0.50"]
+    assert errors["temperature 1.00"] > 5
+    assert errors["temperature 0.60"] < 1
+    assert all(line.endswith("points on 15,000 held-out images") for line in lines)
+    (tmp_path / "result.json").write_text(json.dumps(result | {"split": "test"}))
+    with pytest.raises(SystemExit, match="held no images out"):
+        calibrate.main(tmp_path)
 
 
 def test_pages_are_those_of_the_package(load):

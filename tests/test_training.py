@@ -25,6 +25,7 @@ from allconvnet import (
     fit_cifar100,
     global_contrast_normalize,
     training,
+    weights_info,
 )
 from allconvnet._augment import Augment
 from allconvnet._specs import NORMALIZATION, SPECS
@@ -391,12 +392,27 @@ def test_whitening_is_of_the_images_trained_on(tmp_path, toy_cifar10, monkeypatc
     np.testing.assert_allclose(result.whitening.mean, train.reshape(24, -1).mean(axis=0), atol=1e-4)
 
 
+def test_temperature_divides_the_logits(run, tmp_path, toy_cifar10):
+    _, plain = run
+    recipe = replace(TOY, temperature=0.5)
+    result = fit_cifar10(VARIANT, recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")
+    assert result.top1 == plain.top1
+    logits, divided = (
+        AllConvNet(VARIANT, weights=each.weights, classifier_activation=None).predict(toy_cifar10[1][0], verbose=0)
+        for each in (plain, result)
+    )
+    np.testing.assert_allclose(divided, logits / 0.5, rtol=1e-2, atol=1e-3)
+
+
 def test_recipe_that_starts_from_published_weights(tmp_path, toy_cifar10):
+    """From what was trained: before the logits were divided by the temperature."""
     arguments = {"data": toy_cifar10, "epochs": 1, "precision": "float32"}
     published = AllConvNet("all_cnn_c", weights="cifar10_v4").get_weights()
+    temperature = RECIPES[weights_info("all_cnn_c.cifar10_v4").recipe].temperature
+    published[-2:] = [temperature * weight for weight in published[-2:]]
     still = fit_cifar10(recipe=replace(CONTINUED, sgd_rate=0.0), output_dir=tmp_path / "still", **arguments)
     for before, after in zip(published, still.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(after, before)
+        np.testing.assert_allclose(after, before, rtol=1e-3)
     result = fit_cifar10(recipe=replace(CONTINUED, sgd_rate=0.01), output_dir=tmp_path / "trained", **arguments)
     with np.load(tmp_path / "trained/checkpoint.npz") as saved:
         trained = [saved[f"variable_{number}"] for number in range(len(published))]

@@ -21,11 +21,11 @@ from allconvnet._fit_arguments import Call, Data, Precision, check_labels, check
 from allconvnet._run import LOWER_RATES, Run
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
 from allconvnet._weight_files import save_weights
-from allconvnet._weights import CLASS_NAMES
+from allconvnet._weights import CLASS_NAMES, weights_info
 from allconvnet.data import Split
 from allconvnet.models import AllConvNet, Form, build
 from allconvnet.preprocessing import check_model_pixels
-from allconvnet.recipes import Recipe
+from allconvnet.recipes import RECIPES, Recipe
 from allconvnet.whitening import ZCA, global_contrast_normalize
 
 __all__ = ["FitResult", "evaluate_top1", "fit_cifar10", "fit_cifar100"]
@@ -209,6 +209,7 @@ def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitRes
                 # Halfway between both, a net keeps more of what it could before (arXiv:2109.01903).
                 pairs = zip(_start(run), plain.get_weights(), strict=True)
                 plain.set_weights([(before + after) / 2 for before, after in pairs])
+            _scale_logits(plain, 1 / recipe.temperature)
             save_weights(plain, run.weights, variant=run.variant, class_names=classes)
     _backend.wait_for_others()
     with _backend.undistributed():
@@ -272,8 +273,15 @@ def _net(run: Run, form: Form) -> keras.Model:
 
 
 def _start(run: Run) -> list[np.ndarray]:
-    """The published weights that the recipe starts from."""
-    return AllConvNet(run.variant, weights=run.recipe.start).get_weights()
+    """The published weights that the recipe starts from, as they were before the logits were divided."""
+    net = AllConvNet(run.variant, weights=run.recipe.start)
+    _scale_logits(net, RECIPES[weights_info(f"{run.variant}.{run.recipe.start}").recipe].temperature)
+    return net.get_weights()
+
+
+def _scale_logits(net: keras.Model, factor: float) -> None:
+    convolution = net.get_layer("class_conv")
+    convolution.set_weights([factor * weight for weight in convolution.get_weights()])
 
 
 def _whitening(run: Run, images: np.ndarray) -> ZCA:

@@ -1,0 +1,59 @@
+"""The temperature of a recipe, fitted on the images that a run held out.
+
+python examples/train_cifar10.py --recipe best --held-out 5000 --output-dir runs/held_out
+python docs/calibrate.py runs/held_out
+
+Logits are divided by the temperature at which the held-out images have the least cross-entropy. The probabilities
+change, the order of the classes does not.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from cards import LOAD, calibration_error, predict
+
+import allconvnet
+
+
+def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax of the divided logits."""
+    scores = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+def fitted(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the least cross-entropy, to a hundredth."""
+
+    def cross_entropy(temperature: float) -> float:
+        return -np.log(probabilities(logits, temperature)[np.arange(len(labels)), labels]).mean()
+
+    return min(np.arange(20, 301) / 100, key=cross_entropy)
+
+
+def main(run: Path) -> None:
+    """Prints the temperature and the calibration error without and with it."""
+    result = json.loads((run / "result.json").read_text())
+    if result["split"] != "held out":
+        sys.exit(f"{run} held no images out: its temperature would be fitted on test images.")
+    (images, labels), _ = LOAD[result["dataset"]]()
+    images, labels = images[-result["test_images"] :], labels[-result["test_images"] :]
+    weights = run / f"{result['variant']}.weights.h5"
+    model = allconvnet.AllConvNet(result["variant"], weights=weights, classifier_activation=None)
+    before = result["recipe"].get("temperature", 1.0)
+    logits = before * predict(model, images)
+    right = logits.argmax(axis=1) == labels
+    for temperature in dict.fromkeys((1.0, before, fitted(logits, labels))):
+        error = calibration_error(probabilities(logits, temperature), right)
+        print(f"temperature {temperature:.2f}: calibration error {error:.2f} points on {len(labels):,} held-out images")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Fit the temperature of a recipe.")
+    parser.add_argument("run", type=Path, help="folder of a run with --held-out")
+    main(**vars(parser.parse_args()))
