@@ -52,7 +52,7 @@ CORRUPTIONS = {
 
 
 def predict(model, images: np.ndarray) -> np.ndarray:
-    """Probabilities of all images."""
+    """Scores of all images."""
     return np.concatenate([model.predict_on_batch(images[i : i + 500]) for i in range(0, len(images), 500)])
 
 
@@ -106,14 +106,16 @@ def measure(name: str) -> tuple[dict, list[dict]]:
     scores = predict(model, images)
     right = scores.argmax(axis=1) == labels
     top5 = (np.argsort(-scores, axis=1)[:, :5] == labels[:, None]).any(axis=1)
-    corrupted = {
-        corruption: predict(model, np.stack([change(image) for image in images[:CORRUPTED]])).argmax(axis=1)
-        for corruption, change in CORRUPTIONS.items()
-    }
     row = {"name": name, "top1": 100 * right.mean(), "top5": 100 * top5.mean()}
     row |= {"calibration_error": calibration_error(scores, right)}
     row |= times(model)
-    row |= {key: 100 * (predicted == labels[:CORRUPTED]).mean() for key, predicted in corrupted.items()}
+    errors = []
+    for corruption, change in CORRUPTIONS.items():
+        changed = predict(model, np.stack([change(image) for image in images[:CORRUPTED]]))
+        hits = changed.argmax(axis=1) == labels[:CORRUPTED]
+        row[corruption] = 100 * hits.mean()
+        errors.append(calibration_error(changed, hits))
+    row["calibration_error_changed"] = np.mean(errors)
     row = {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()}
     draw_confusions(labels, scores.argmax(axis=1), record.class_names, DOCS / f"confusion/{name}.png")
     classes = [

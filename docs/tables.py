@@ -89,11 +89,15 @@ def weights(variant: str) -> str:
 
 
 def robustness(variant: str) -> str:
-    """Accuracy of the weights of a net on changed images."""
-    fields = ("calibration_error", "jpeg_75", "jpeg_50", "noise_12", "blur_0.8")
-    rows = [[f"`{record.tag}`", *(RESULTS[record.name][field] for field in fields)] for record in records_of(variant)]
-    head = ["tag", "calibration error, points", "JPEG quality 75", "JPEG quality 50", "noise, deviation 12"]
-    return table([*head, "blur, deviation 0.8"], rows)
+    """Calibration error of the weights of a net, and accuracy on changed images."""
+    rows = []
+    for record in records_of(variant):
+        found = RESULTS[record.name]
+        error = f"{found['calibration_error']}; {found['calibration_error_changed']}"
+        fields = ("jpeg_75", "jpeg_50", "noise_12", "blur_0.8")
+        rows.append([f"`{record.tag}`", error, *(found[field] for field in fields)])
+    head = ["tag", "calibration error: test images; changed", "JPEG quality 75", "JPEG quality 50"]
+    return table([*head, "noise, deviation 12", "blur, deviation 0.8"], rows)
 
 
 def per_class(name: str) -> str:
@@ -214,8 +218,8 @@ def page(variant: str) -> str:
     if not records:
         lines.append("There are no published weights for this net: pass `weights=None` or your own file.")
     else:
-        lines += ["## Weights", weights(variant), NOTES_ON_WEIGHTS, "## On changed images", robustness(variant)]
-        lines.append(NOTES_ON_ROBUSTNESS)
+        lines += ["## Weights", weights(variant), NOTES_ON_WEIGHTS]
+        lines += ["## Calibration and changed images", robustness(variant), NOTES_ON_ROBUSTNESS]
     lines += ["## Layers", layers(variant)]
     for record in records:
         lines += [f"## {record.tag}", details(record)]
@@ -241,8 +245,9 @@ def details(record: Weights) -> str:
 
 NOTES_ON_WEIGHTS = """Accuracy on all 10,000 test images, single crop, one training run ([how it is
 measured](../background/measured.md)). The paper's accuracies on CIFAR-10 are those without augmentation."""
-NOTES_ON_ROBUSTNESS = """Calibration error on the test images: the mean distance of probability and accuracy. The
-others: top-1 in percent on the first 2,000 test images after the change."""
+NOTES_ON_ROBUSTNESS = """Calibration error in points: the mean distance between probability and accuracy, on the
+test images and, as a mean, on the changed images. The others: top-1 in percent on the first 2,000 test images after the
+change."""
 
 
 def pages() -> dict[Path, str]:

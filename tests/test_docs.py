@@ -74,12 +74,14 @@ def test_temperature(load, tmp_path, monkeypatch, capsys):
     labels = (cumulated < random.random((20_000, 1))).sum(axis=1)
     assert calibrate.fitted(0.6 * logits, labels) == pytest.approx(0.6, abs=0.02)
 
-    # The weights of the run were divided by 0.5 already.
+    # The weights of the run were divided by 0.5 already; the first images were trained on.
+    labels[:5000] = random.permutation(labels[:5000])
     result = {"split": "held out", "variant": "model_a", "dataset": "cifar10", "test_images": 15_000}
-    (tmp_path / "result.json").write_text(json.dumps(result | {"recipe": {"temperature": 0.5}}))
+    result["recipe"] = {"temperature": 0.5, "whiten": False}
+    (tmp_path / "result.json").write_text(json.dumps(result))
     monkeypatch.setitem(calibrate.LOAD, "cifar10", lambda: ((logits, labels), None))
     monkeypatch.setattr(calibrate, "predict", lambda model, images: 0.6 / 0.5 * images)
-    monkeypatch.setattr(allconvnet, "AllConvNet", lambda *args, **options: None)
+    monkeypatch.setattr(allconvnet, "AllConvNet", lambda variant, weights, classifier_activation: None)
     calibrate.main(tmp_path)
     lines = capsys.readouterr().out.splitlines()
     errors = {line[:16]: float(line.split()[4]) for line in lines}
@@ -87,9 +89,10 @@ def test_temperature(load, tmp_path, monkeypatch, capsys):
     assert errors["temperature 1.00"] > 5
     assert errors["temperature 0.60"] < 1
     assert all(line.endswith("points on 15,000 held-out images") for line in lines)
-    (tmp_path / "result.json").write_text(json.dumps(result | {"split": "test"}))
-    with pytest.raises(SystemExit, match="held no images out"):
-        calibrate.main(tmp_path)
+    for change in ({"split": "test"}, {"recipe": {"whiten": True}}):
+        (tmp_path / "result.json").write_text(json.dumps(result | change))
+        with pytest.raises(SystemExit, match="must be a run that held images out, of a recipe without whitening"):
+            calibrate.main(tmp_path)
 
 
 def test_pages_are_those_of_the_package(load):

@@ -66,6 +66,7 @@ def test_rates_rise_and_fall():
         ("start", None, r"start must be a tag, such as \"cifar10_v4\".*Received: start=None"),
         ("corrupt", 2, r"Invalid corrupt. Received: corrupt=2. Allowed: 0 to 1"),
         ("nesterov", False, r"Muon needs batch_norm=True and nesterov=True"),
+        ("temperature", 0, r"Invalid temperature. Received: temperature=0. Allowed: 0.01 to 100"),
     ],
 )
 def test_impossible_recipes(field, value, match):

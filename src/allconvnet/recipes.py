@@ -23,8 +23,9 @@ class Recipe:
 
     Attributes:
         source: where the numbers come from.
-        start: tag of the published weights of the net that training starts from; the result is the mean of these and
-            the trained weights (https://arxiv.org/abs/2109.01903). "" means random weights.
+        start: tag of the published weights of the net that training starts from, without their temperature; the
+            result is the mean of these and the trained weights (https://arxiv.org/abs/2109.01903). "" means random
+            weights.
         phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
         batch_size: images in a step. An incomplete last batch of an epoch is dropped.
         batch_norm: whether to train with batch normalization after each convolution; it is folded away at the end.
@@ -47,8 +48,8 @@ class Recipe:
         drops: for "steps": epochs after which the rates are multiplied by 0.1.
         decay: for "inverse_time": the rates are divided by 1 + `decay` times the number of steps done.
         label_smoothing: weight of the uniform distribution in the targets, 0 to 1.
-        temperature: the logits of the trained net are divided by it, so that its probabilities match its accuracy
-            (https://arxiv.org/abs/1706.04599); it is folded into the class convolution.
+        temperature: the class convolution of the trained net is divided by it, so that probabilities match accuracies
+            (https://arxiv.org/abs/1706.04599). The right value depends on the other fields, most on `label_smoothing`.
 
     Example:
         >>> import allconvnet, dataclasses
