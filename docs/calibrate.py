@@ -44,7 +44,7 @@ def main(run: Path) -> None:
     images, labels = images[-result["test_images"] :], labels[-result["test_images"] :]
     weights = run / f"{result['variant']}.weights.h5"
     model = allconvnet.AllConvNet(result["variant"], weights=weights, classifier_activation=None)
-    before = result["recipe"]["temperature"]
+    before = result["recipe"].get("temperature", 1.0)  # Older runs do not have it.
     logits = before * predict(model, images).astype("float64")
     right = logits.argmax(axis=1) == labels
     for temperature in dict.fromkeys((1.0, before, fitted(logits, labels))):
