@@ -436,6 +436,13 @@ def test_receptive_field_is_where_the_gradient_is(variant, arguments):
             assert (max(start, 0), min(start + size, side) - 1) == (seen[0], seen[-1]), (name, axis)
 
 
+@pytest.mark.parametrize("variant", ["all_cnn_c", "model_a"])
+def test_receptive_field_of_any_size_is_that_of_an_even_one(variant):
+    even, free = (AllConvNet(variant, weights=None, input_shape=(side, side, 3)) for side in (32, None))
+    for name in ("relu3", "relu5"):
+        assert receptive_field(free, name) == receptive_field(even, name)
+
+
 def test_receptive_field_errors(net):
     with pytest.raises(ValueError, match=r"Unknown layer\. Received: layer='conv10'"):
         receptive_field(net, "conv10")

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -144,6 +145,11 @@ def test_damaged_file_is_named(run, name, damage):
     with pytest.raises(ValueError, match=rf"run/{name}' (is damaged|is not an HDF5 file|is not laid out)"):
         fit_cifar10(**run)
     assert not (run["output_dir"] / ".lock").exists()
+
+
+def test_numbers_of_numpy_in_a_recipe_are_those_of_python(run):
+    numpy = replace(run["recipe"], batch_size=np.int64(run["recipe"].batch_size), nesterov=np.True_)
+    assert fit_cifar10(**run | {"recipe": numpy}).top1 == fit_cifar10(**run).top1
 
 
 def test_damaged_log_is_written_again(run, finished):

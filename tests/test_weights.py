@@ -17,7 +17,7 @@ import pytest
 import allconvnet
 from allconvnet import AllConvNet, evaluate_top1, fetch_weights, list_variants, list_weights, weights_info
 from allconvnet._specs import NORMALIZATION, SPECS
-from allconvnet._weights import WEIGHTS, class_names, normalization
+from allconvnet._weights import WEIGHTS, attributes
 from allconvnet.recipes import RECIPES, Recipe
 
 RECORDS = [pytest.param(record, id=name) for name, record in WEIGHTS.items()]
@@ -66,9 +66,8 @@ def test_file(record):
     with h5py.File(path) as file:
         assert file.attrs["variant"] == record.variant
         assert tuple(file.attrs["class_names"]) == record.class_names
-        mean, std = normalization(record.name)
-        np.testing.assert_allclose(file.attrs["mean"], mean)
-        np.testing.assert_allclose(file.attrs["std"], std)
+        for name in ("mean", "std"):
+            np.testing.assert_allclose(file.attrs[name], attributes(record.name)[name])
         arrays = []
         file.visititems(lambda _, item: arrays.append(item) if isinstance(item, h5py.Dataset) else None)
         assert {array.dtype for array in arrays} == {np.dtype("float16")}
@@ -178,15 +177,12 @@ def test_names(monkeypatch):
 
 
 def test_tags():
-    assert normalization("cifar10_v1") == NORMALIZATION["cifar10"]
-    assert class_names("cifar10") == allconvnet.CIFAR10_CLASSES
-    for function in (normalization, class_names):
-        with pytest.raises(
-            ValueError, match=r"Unknown weights. Received: weights='mnist'. Allowed: 'cifar10', 'cifar100', "
-        ):
-            function("mnist")
-        with pytest.raises(ValueError, match=r"Unknown weights. Received: weights=None"):
-            function(None)
+    mean, std = NORMALIZATION["cifar10"]
+    assert attributes("cifar10_v1") == {"mean": mean, "std": std, "class_names": allconvnet.CIFAR10_CLASSES}
+    with pytest.raises(ValueError, match=r"Unknown weights. Received: weights='mnist'. Allowed: 'cifar10', 'cifar100'"):
+        attributes("mnist")
+    with pytest.raises(ValueError, match=r"Unknown weights. Received: weights=None"):
+        attributes(None)
 
 
 def test_every_file_in_the_package_is_in_the_table():

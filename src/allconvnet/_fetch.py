@@ -171,7 +171,9 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
     import pooch
     import requests
 
-    folder, shown, timeout = _cache(), _public(url), _timeout()
+    folder, shown, text = _cache(), _public(url), os.environ.get("ALLCONVNET_TIMEOUT", "30")
+    timeout = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
+    check_number("ALLCONVNET_TIMEOUT", timeout, 0.001, 1e6)
 
     def download(_: str, output: str, pup: pooch.Pooch) -> None:
         os.remove(output)  # pooch made it readable by its owner only; a new file has the usual permissions.
@@ -192,11 +194,3 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
         raise OSError(f"{shown} could not be downloaded: {error}.") from None
     except OSError as error:
         raise OSError(f"{shown} could not be saved in {str(folder)!r} (ALLCONVNET_CACHE_DIR): {error}.") from None
-
-
-def _timeout() -> float:
-    """Seconds in which a block must arrive."""
-    text = os.environ.get("ALLCONVNET_TIMEOUT", "30")
-    seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
-    check_number("ALLCONVNET_TIMEOUT", seconds, 0.001, 1e6)
-    return float(seconds)

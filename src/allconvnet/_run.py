@@ -54,7 +54,7 @@ class Run:
         """The values that identify this run, as JSON types."""
         names = ("dataset", "variant", "seed", "images", "precision", "data_crc32")
         own = {name: getattr(self, name) for name in names} | {"recipe": asdict(replace(self.recipe, source=""))}
-        return json.loads(json.dumps(own | {"backend": keras.backend.backend()}))
+        return json.loads(json.dumps(own | {"backend": keras.backend.backend()}, default=np.generic.item))
 
     @property
     def weights(self) -> Path:

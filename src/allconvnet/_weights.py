@@ -7,24 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allconvnet._errors import unknown
-from allconvnet._specs import NORMALIZATION, Normalization, get_spec
+from allconvnet._specs import NORMALIZATION, get_spec
 
 __all__ = ["Weights", "list_weights", "weights_info"]
 
 FOLDER = Path(__file__).parent / "weights"
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_FINE_LABELS = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel
-can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur
-dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion
-lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree
-pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea
-seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank
-telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-"""
-CIFAR100_CLASSES = tuple(_FINE_LABELS.split())
 # The data sets that weights are trained on; each has a row in NORMALIZATION.
-CLASS_NAMES = {"cifar10": CIFAR10_CLASSES, "cifar100": CIFAR100_CLASSES}
+_CLASSES = tomllib.loads((FOLDER / "classes.toml").read_text(encoding="utf-8"))
+CLASS_NAMES = {dataset: tuple(names) for dataset, names in _CLASSES.items()}
+CIFAR10_CLASSES, CIFAR100_CLASSES = CLASS_NAMES["cifar10"], CLASS_NAMES["cifar100"]
 
 
 @dataclass(frozen=True)
@@ -148,21 +139,13 @@ def weights_info(name: str) -> Weights:
     return names[name]
 
 
-def _dataset(weights: str) -> str:
-    """The data set of published weights, by data set, tag or full name."""
+def attributes(weights: str) -> dict[str, tuple]:
+    """`mean`, `std` and `class_names` of published weights, by data set, tag or full name."""
     tags = {tag for record in WEIGHTS.values() for tag in (record.dataset, record.tag)}
     names = {f"{record.variant}.{tag}" for record in WEIGHTS.values() for tag in (record.dataset, record.tag)}
     if not isinstance(weights, str) or weights not in tags | names:
         raise unknown("weights", weights, tags)
-    return weights.rpartition(".")[2].partition("_")[0]
-
-
-def normalization(weights: str) -> Normalization:
-    """Mean and standard deviation of each channel, by data set, tag or full name."""
-    dataset, variant = _dataset(weights), weights.rpartition(".")[0]
-    return get_spec(variant).constants(dataset) if variant else NORMALIZATION[dataset]
-
-
-def class_names(weights: str) -> tuple[str, ...]:
-    """Class names, by data set, tag or full name."""
-    return CLASS_NAMES[_dataset(weights)]
+    variant, _, tag = weights.rpartition(".")
+    dataset = tag.partition("_")[0]
+    mean, std = get_spec(variant).constants(dataset) if variant else NORMALIZATION[dataset]
+    return {"mean": mean, "std": std, "class_names": CLASS_NAMES[dataset]}

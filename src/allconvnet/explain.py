@@ -9,21 +9,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from allconvnet import _graph
 from allconvnet._arrays import numbers
 from allconvnet._backend import check_gradients, prediction_batches, vjp
 from allconvnet._errors import check_choice, check_number, shortened
-from allconvnet._graph import (
-    LAST_ACTIVATIONS,
-    activation_of,
-    calls_of,
-    check_functional,
-    is_argument,
-    is_graph,
-    last_activation,
-    named,
-    operations_of,
-    remembered,
-)
 from allconvnet.preprocessing import check_model_pixels
 
 __all__ = ["class_activation_map", "guided_backprop"]
@@ -131,8 +120,9 @@ def class_activation_map(
         (2, 6, 6, 2)
     """
     images = _checked_images(model, images, batch_size)
-    copy, calls = calls_of(model)
-    end = calls[-2] if len(calls) > 1 and activation_of(calls[-1].operation) in LAST_ACTIVATIONS else calls[-1]
+    copy, calls = _graph.calls_of(model)
+    activated = len(calls) > 1 and _graph.activation_of(calls[-1].operation) in _graph.LAST_ACTIVATIONS
+    end = calls[-2 if activated else -1]
     if not isinstance(end.operation, layers.GlobalAveragePooling2D):
         kind = type(end.operation).__name__
         raise ValueError(f"The logits must be from a GlobalAveragePooling2D. Received: {kind} {end.operation.name!r}.")
@@ -145,33 +135,33 @@ def class_activation_map(
 
 
 def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    check_functional(model)
+    _graph.check_functional(model)
     check_number("batch_size", batch_size, 1, whole=True)
     images = numbers("images", images)
     check_model_pixels(model, images)
     return images
 
 
-@remembered
+@_graph.remembered
 def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tuple[keras.Model, list[tuple]]:
     """The graph up to the layer, or the logits, with the rule at each ReLU; it shares the layers of the model.
 
     Layers whose `activation` is replaced have a twin; the twins come second, as pairs (original, twin).
     """
-    if method != "gradient" and "relu" not in map(activation_of, operations_of(model)):
+    if method != "gradient" and "relu" not in map(_graph.activation_of, _graph.operations_of(model)):
         raise ValueError(f'No ReLU was found in {model.name!r}. Use method="gradient".')
-    relu, last, twins = _METHODS[method], None if layer else last_activation(model), []
+    relu, last, twins = _METHODS[method], None if layer else _graph.last_activation(model), []
 
     def replaced(operation):
-        if is_graph(operation):
+        if _graph.is_graph(operation):
             return rebuilt(operation)
-        name = activation_of(operation)
+        name = _graph.activation_of(operation)
         if operation is not last and (relu is None or name != "relu"):
             if relu:
                 _check_operation(operation, name)
             return operation
         function = keras.activations.linear if operation is last else relu
-        if not is_argument(operation):
+        if not _graph.is_argument(operation):
             return layers.Activation(function)
         twin = type(operation).from_config(operation.get_config() | {"activation": function})
         twins.append((operation, twin))
@@ -185,8 +175,8 @@ def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tupl
         return keras.models.clone_model(part, clone_function=replaced, call_function=call)
 
     if layer:
-        copy, calls = calls_of(model)
-        return rebuilt(keras.Model(copy.inputs, named(calls, layer).output)), twins
+        copy, calls = _graph.calls_of(model)
+        return rebuilt(keras.Model(copy.inputs, _graph.named(calls, layer).output)), twins
     return rebuilt(model), twins
 
 

@@ -172,12 +172,7 @@ def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifa
     check_pixels(images)
     if images.ndim < 3 or images.shape[-1] not in (1, 3):
         raise ValueError(f"Not images. Received: shape {images.shape}. Allowed: [..., height, width, 3 or 1].")
-    path = own_file(weights)
-    if path is None:
-        mean, std = np.array(_weights.normalization(weights))
-    else:
-        with open_file(path) as file:
-            mean, std = read_attributes(file, "mean", "std")
+    mean, std = _attributes(weights, "mean", "std")
     return ((images - mean) / std).astype("float32")
 
 
@@ -215,7 +210,7 @@ def decode_predictions(
         raise ValueError(
             f"class_names must be a list, a tuple or an array of strings. Received: {shortened(class_names)}."
         )
-    names = _class_names(weights) if class_names is None else tuple(class_names)
+    (names,) = _attributes(weights, "class_names") if class_names is None else (class_names,)
     if scores.ndim != 2 or scores.shape[1] != len(names):
         way_out = 'Pass class_names, or the weights (such as "cifar100")'
         raise ValueError(f"{len(names)} class names do not fit predictions of shape {scores.shape}. {way_out}.")
@@ -224,13 +219,12 @@ def decode_predictions(
     top = min(3, len(names)) if top is None else top
     check_number("top", top, 1, len(names), whole=True)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return [[(names[k], float(row[k])) for k in best] for row, best in zip(scores, order, strict=True)]
+    return [[(str(names[k]), float(row[k])) for k in best] for row, best in zip(scores, order, strict=True)]
 
 
-def _class_names(weights: str | os.PathLike[str]) -> tuple[str, ...]:
-    path = own_file(weights)
-    if path is None:
-        return _weights.class_names(weights)
+def _attributes(weights: str | os.PathLike[str], *names: str) -> list:
+    """Attributes of published weights, or of a file of `save_weights`."""
+    if (path := own_file(weights)) is None:
+        return [_weights.attributes(weights)[name] for name in names]
     with open_file(path) as file:
-        (names,) = read_attributes(file, "class_names")
-    return tuple(str(name) for name in names)
+        return read_attributes(file, *names)

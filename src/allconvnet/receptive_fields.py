@@ -70,25 +70,17 @@ def _is_local(operation) -> bool:
 def _window(chain: list[Call], axis: int) -> tuple[int, int, int]:
     """`receptive_field` along rows (0) or columns (1)."""
     side, stride, offset = 1, 1, 0
-    size = 1 << 10  # Where the model does not say.
     for call in chain:
         operation = call.operation
-        if not isinstance(operation, _WINDOWS):
-            continue
-        size = call.inputs[0].shape[1 + axis] or size
         if isinstance(operation, layers.ZeroPadding2D):
             offset -= stride * operation.padding[axis][0]
-            size += sum(operation.padding[axis])
-            continue
-        kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))[axis]
-        step = operation.strides[axis]
-        kernel = (kernel - 1) * getattr(operation, "dilation_rate", (1, 1))[axis] + 1
-        if operation.padding == "same":
-            count = -(-size // step)
-            offset -= stride * (max((count - 1) * step + kernel - size, 0) // 2)
-            size = count
-        else:
-            size = (size - kernel) // step + 1
-        side += (kernel - 1) * stride
-        stride *= step
+        elif isinstance(operation, _WINDOWS):
+            size = call.inputs[0].shape[1 + axis] or 1 << 10  # Even where the model does not say.
+            step = operation.strides[axis]
+            kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))[axis]
+            kernel = (kernel - 1) * getattr(operation, "dilation_rate", (1, 1))[axis] + 1
+            if operation.padding == "same":
+                offset -= stride * (max((-(-size // step) - 1) * step + kernel - size, 0) // 2)
+            side += (kernel - 1) * stride
+            stride *= step
     return side, stride, offset
