@@ -2,6 +2,7 @@
 
 python benchmarks/transfer.py            # all of PLAN: transfer.csv, transfer.png, and the tables; hours
 python benchmarks/transfer.py --choose   # which activation map the linear probe should take
+python benchmarks/transfer.py --train runs/transfer   # the weights "transfer"; resumes, as fit_cifar10 does
 
 A row that is in transfer.csv already is not measured again, so that a run that was stopped goes on.
 
@@ -11,7 +12,8 @@ Tasks:
   published figures, the last five for choices (--choose). Training pictures are the first ones of each class.
 * 100 classes, 20 superclasses, CIFAR-10: up to five runs, each on other training pictures.
 
-Test pictures are all of these classes. No weights have seen the classes of their task.
+Test pictures are all of these classes. No weights have seen the classes of their task: those called "transfer" are
+trained on CIFAR-10 and on the classes of the tasks for choices, and are measured on "10 classes" only.
 """
 
 import argparse
@@ -32,6 +34,8 @@ from transfer_learning import Split, fine_tune, linear_probe
 
 import allconvnet
 from allconvnet._backend import native_precision
+from allconvnet._fit_arguments import Call
+from allconvnet.training import _fit
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -54,6 +58,7 @@ TASKS = {
 }
 PROBE, TUNE, SCRATCH = "linear probe", "fine-tuning", "from scratch, as many epochs"
 STYLES = {PROBE: ("o-", "tab:blue"), TUNE: ("s-", "tab:orange"), SCRATCH: ("^--", "0.45")}
+BEST = {"10 classes": "transfer", "CIFAR-10": "cifar100"}  # weights to start from; the default for the other tasks
 PUBLISHED = {"100 classes": "all_cnn_c.cifar100", "CIFAR-10": "all_cnn_c.cifar10"}  # trained on all of the task
 # What is measured: task, net, weights, way, at most how many runs, pictures a class.
 PLAN = [
@@ -71,6 +76,8 @@ PLAN = [
     ("100 classes", "all_cnn_c", "cifar10", TUNE, 1, (20,)),
     ("100 classes", "all_cnn_c", "", SCRATCH, 1, (20,)),
     ("10 classes", "all_cnn_c", "", SCRATCH, 5, (100,)),
+    ("10 classes", "all_cnn_c", "transfer", PROBE, 5, (5, 20, 100, 500)),
+    ("10 classes", "all_cnn_c", "transfer", TUNE, 5, (20, 100)),
 ]
 KEYS = ("task", "net", "weights", "way", "images_per_class")
 
@@ -167,17 +174,14 @@ def table(rows: list[dict[str, str]], first: tuple[str, ...]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in text) + "\n"
 
 
-def default_weights(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of all_cnn_c with the default weights, or from scratch."""
-    return [row for row in rows if row["net"] == "all_cnn_c" and row["weights"] in ("", "cifar10", "cifar100")]
-
-
 def tables(rows: list[dict[str, str]]) -> tuple[str, str]:
-    """The default weights on all tasks, and linear probes of all nets and weights on ten classes."""
+    """All ways with all_cnn_c, and linear probes of all nets and weights on ten classes."""
     order, ways = list(TASKS), list(STYLES)
-    default = sorted(default_weights(rows), key=lambda row: (order.index(row["task"]), ways.index(row["way"])))
+    starts = [row for row in rows if row["net"] == "all_cnn_c" and row["weights"] != "cifar10_robust_v1"]
+    starts.sort(key=lambda row: (order.index(row["task"]), ways.index(row["way"]), row["weights"]))
+    starts = [row | {"way": f"{row['way']}, `{row['weights']}`" if row["weights"] else row["way"]} for row in starts]
     probes = [row for row in rows if row["task"] == "10 classes" and row["way"] == PROBE]
-    return table(default, ("task", "way")), table(probes, ("net", "weights"))
+    return table(starts, ("task", "way")), table(probes, ("net", "weights"))
 
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
@@ -185,7 +189,9 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     figure, axes = plt.subplots(2, 2, figsize=(6.4, 6), sharey=True, layout="constrained")
     for axis, (task, (_, available)) in zip(axes.flat, TASKS.items(), strict=True):
         for way, (style, color) in STYLES.items():
-            chosen = [row for row in default_weights(rows) if (row["task"], row["way"]) == (task, way)]
+            start = "" if way == SCRATCH else BEST.get(task, "cifar10")
+            wanted = {"task": task, "net": "all_cnn_c", "weights": start, "way": way}
+            chosen = [row for row in rows if wanted.items() <= row.items()]
             chosen.sort(key=lambda row: int(row["images_per_class"]))
             if chosen:
                 x = [int(row["images_per_class"]) for row in chosen]
@@ -199,7 +205,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         axis.set_xticks([5, 20, 100, available], ["5", "20", "100", f"all\n{available:,}"])
         axis.minorticks_off()
         axis.set_ylim(0, 100)
-        axis.set_title(task)
+        axis.set_title(f"{task} (weights: {BEST.get(task, 'cifar10')})")
         axis.grid(color="0.9")
     figure.supxlabel("training pictures a class")
     figure.supylabel("top-1 accuracy on test pictures, %")
@@ -226,12 +232,22 @@ def choose() -> None:
                 print(f"{net}, {name}, {count} a class: {np.mean(accuracies):.1f}", flush=True)
 
 
+def train(folder: Path) -> None:
+    """Trains the weights "transfer" in this folder, or goes on training; `docs/publish.py` publishes them."""
+    options = {"variant": "all_cnn_c", "recipe": "best", "data": None, "epochs": None, "seed": 0}
+    call = Call(dataset="transfer", **options, output_dir=folder, precision="auto", held_out=0)
+    print(f"top-1 {_fit(call).top1:.2f} % on the test pictures of its 60 classes")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure transfer to new classes.")
     parser.add_argument("--choose", action="store_true", help="compare activation maps on the tasks for choices")
+    parser.add_argument("--train", type=Path, metavar="RUN", help='train the weights "transfer" in this folder')
     parser.add_argument("--results", type=Path, default=Path("transfer.csv"), help="default: %(default)s")
     arguments = parser.parse_args()
+    if arguments.train:
+        return train(arguments.train)
     keras.config.set_dtype_policy(native_precision())
     if arguments.choose:
         return choose()

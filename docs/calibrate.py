@@ -15,9 +15,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from cards import LOAD, calibration_error, predict
+from cards import calibration_error, predict
 
 import allconvnet
+from allconvnet.data import load
 
 
 def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -40,7 +41,7 @@ def main(run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     if result["split"] != "held out" or result["recipe"]["whiten"]:
         sys.exit(f"{run} must be a run that held images out, of a recipe without whitening.")
-    (images, labels), _ = LOAD[result["dataset"]]()
+    (images, labels), _ = load(result["dataset"])
     images, labels = images[-result["test_images"] :], labels[-result["test_images"] :]
     weights = run / f"{result['variant']}.weights.h5"
     model = allconvnet.AllConvNet(result["variant"], weights=weights, classifier_activation=None)

@@ -26,8 +26,7 @@ import numpy as np
 import allconvnet
 
 DOCS = Path(__file__).parent
-LOAD = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}
-CORRUPTED = 2_000  # the first test images, for each corruption
+CORRUPTED = 2_000  # test images for each corruption
 BINS = 15  # of the calibration error
 
 
@@ -101,7 +100,7 @@ def draw_confusions(labels: np.ndarray, predicted: np.ndarray, names: tuple[str,
 def measure(name: str) -> tuple[dict, list[dict]]:
     """The row of results.csv and those of per_class.csv."""
     record = allconvnet.weights_info(name)
-    images, labels = LOAD[record.dataset]()[1]
+    images, labels = getattr(allconvnet, f"load_{record.dataset}")()[1]
     model = allconvnet.AllConvNet(record.variant, weights=name)
     scores = predict(model, images)
     right = scores.argmax(axis=1) == labels
@@ -109,10 +108,12 @@ def measure(name: str) -> tuple[dict, list[dict]]:
     row = {"name": name, "top1": 100 * right.mean(), "top5": 100 * top5.mean()}
     row |= {"calibration_error": calibration_error(scores, right)}
     row |= times(model)
-    errors = []
+    errors, chosen = [], np.arange(CORRUPTED)
+    if record.dataset == "transfer":  # Its first images are all of CIFAR-10.
+        chosen = np.random.default_rng(0).permutation(len(images))[:CORRUPTED]
     for corruption, change in CORRUPTIONS.items():
-        changed = predict(model, np.stack([change(image) for image in images[:CORRUPTED]]))
-        hits = changed.argmax(axis=1) == labels[:CORRUPTED]
+        changed = predict(model, np.stack([change(image) for image in images[chosen]]))
+        hits = changed.argmax(axis=1) == labels[chosen]
         row[corruption] = 100 * hits.mean()
         errors.append(calibration_error(changed, hits))
     row["calibration_error_changed"] = np.mean(errors)

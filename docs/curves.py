@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image  # A dependency of matplotlib.
 
 RUNS = Path(__file__).parent / "runs"
-TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "transfer": "60 classes"}
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -15,6 +15,12 @@ import tomllib
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
+# Number of training images, and what is measured.
+DATASETS = {
+    "cifar10": (50_000, "CIFAR-10 test"),
+    "cifar100": (50_000, "CIFAR-100 test"),
+    "transfer": (75_000, "test of CIFAR-10 and 50 classes of CIFAR-100"),
+}
 HEAD = "# The published weights, one table a file. Written by docs/publish.py.\n"
 
 
@@ -23,13 +29,14 @@ def main(run: Path, tag: str, default: bool) -> None:
     result = json.loads((run / "result.json").read_text())
     content = (run / f"{result['variant']}.weights.h5").read_bytes()
     dataset, name = result["dataset"], f"{result['variant']}.{tag}"
+    count, split = DATASETS[dataset]
     index, folder = TOP / "src/allconvnet/weights/index.toml", TOP / "docs/runs" / name
     tables = tomllib.loads(index.read_text())
     objections = {
         f"the tag is not {dataset}_<name>_v<number>": not re.fullmatch(rf"{dataset}(_[a-z]+)?_v[1-9]\d*", tag),
         "a published tag never changes, and this one is there": name in tables or folder.exists(),
         "it is not trained on all images and measured on the test's": (result["images"], result["split"])
-        != (50_000, "test"),
+        != (count, "test"),
     }
     for objection, holds in objections.items():
         if holds:
@@ -48,7 +55,7 @@ def main(run: Path, tag: str, default: bool) -> None:
         "size": len(content),
         "params": result["params"],
         "top1": result["top1"],
-        "split": f"CIFAR-{dataset.removeprefix('cifar')} {result['split']}",
+        "split": split,
         "images": result["test_images"],
         "recipe": result["recipe_name"],
         "epochs": sum(epochs for epochs, _ in result["recipe"]["phases"]),

@@ -26,6 +26,7 @@ RECOMMENDED = {
     "noisy, blurred or compressed pictures": "all_cnn_c.cifar10_robust_v1",
     "under a million parameters": "model_c.cifar10",
     "the 100 classes of CIFAR-100": "all_cnn_c.cifar100",
+    "training on new classes": "all_cnn_c.transfer",
 }
 PAPER_CIFAR100 = {"all_cnn_c": 33.71}
 TABLE = re.compile(r"(^<!-- table ([^\n]+?) -->\n)(?:(?!^<!-- ).)*(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
@@ -117,7 +118,9 @@ def recommended() -> str:
         millions = SPECS[record.variant].multiplications / 1e6
         weights = record.dataset if record.default else record.tag
         call = f'`AllConvNet("{record.variant}", weights="{weights}")`'
-        rows.append([purpose, call, f"{record.top1:.2f}", f"{record.params:,}", f"{millions:.0f} million"])
+        # Accuracy on the classes that "transfer" was trained on says little about new classes.
+        top1 = "" if record.dataset == "transfer" else f"{record.top1:.2f}"
+        rows.append([purpose, call, top1, f"{record.params:,}", f"{millions:.0f} million"])
     return table(["", "model", "top-1, %", "parameters", "multiplications"], rows)
 
 
@@ -128,7 +131,8 @@ def records_of(variant: str) -> list[Weights]:
 
 def paper_error(record: Weights) -> float | None:
     """The paper's top-1 error of this net on this data set, percent; on CIFAR-10 without augmentation."""
-    return SPECS[record.variant].paper_error if record.dataset == "cifar10" else PAPER_CIFAR100.get(record.variant)
+    errors = {"cifar10": SPECS[record.variant].paper_error, "cifar100": PAPER_CIFAR100.get(record.variant)}
+    return errors.get(record.dataset)
 
 
 def finished(pattern: str) -> dict[str, dict]:
@@ -229,11 +233,13 @@ def page(variant: str) -> str:
 def details(record: Weights) -> str:
     """How weights were trained, and their accuracy by class."""
     start = RECIPES[record.recipe].start
+    images = json.loads((RUNS / record.name / "result.json").read_text())["images"]
+    of = " of CIFAR-10 and of half of the classes of CIFAR-100" if record.dataset == "transfer" else ""
     after = f" after those of `{start}`" if start else ""
     lines = [
         f'* Load: `AllConvNet("{record.variant}", weights="{record.tag}")`',
         f'* Training: recipe ["{record.recipe}"](../background/recipes.md), {record.epochs} epochs{after}, seed '
-        f"{record.seed}, all 50,000 training images; {record.seconds:,.0f} seconds on {record.machine}; "
+        f"{record.seed}, all {images:,} training images{of}; {record.seconds:,.0f} seconds on {record.machine}; "
         f"{record.versions}",
         f"* License: {record.license}. SHA-256: `{record.sha256}`",
     ]
@@ -243,11 +249,11 @@ def details(record: Weights) -> str:
     return "\n\n".join(["\n".join(lines), curve, f"{classes}:", per_class(record.name), confusions])
 
 
-NOTES_ON_WEIGHTS = """Accuracy on all 10,000 test images, single crop, one training run ([how it is
+NOTES_ON_WEIGHTS = """Accuracy on all test images of the data set, single crop, one training run ([how it is
 measured](../background/measured.md)). The paper's accuracies on CIFAR-10 are those without augmentation."""
 NOTES_ON_ROBUSTNESS = """Calibration error in points: the mean distance between probability and accuracy, on the
 test images and, as a mean, on the changed images. The others: top-1 in percent on the first 2,000 test images after the
-change."""
+change (`transfer_v1`: 2,000 random test images)."""
 
 
 def pages() -> dict[Path, str]:

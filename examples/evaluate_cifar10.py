@@ -2,7 +2,7 @@
 Measure published weights
 =========================
 
-Measures top-1 accuracy on the 10,000 test images of CIFAR-10 or CIFAR-100 and prints it with the published value:
+Measures top-1 accuracy on all test images of their data set and prints it with the published value:
 
 .. code-block:: sh
 
@@ -40,10 +40,10 @@ def main() -> None:
     if arguments.all and arguments.names:
         parser.error("pass either --all or names of weights")
     names = allconvnet.list_weights() if arguments.all else arguments.names or ["all_cnn_c.cifar10"]
-    load = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}
     try:
         records = [allconvnet.weights_info(name) for name in names]
-        tests = {dataset: load[dataset](arguments.data)[1] for dataset in dict.fromkeys(r.dataset for r in records)}
+        load = {record.dataset: getattr(allconvnet, f"load_{record.dataset}") for record in records}
+        tests = {dataset: function(arguments.data)[1] for dataset, function in load.items()}
     except (OSError, ValueError) as error:
         sys.exit(str(error))
 

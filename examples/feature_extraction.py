@@ -31,7 +31,7 @@ def main() -> None:
 
     import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
 
-    extractor = allconvnet.feature_extractor("all_cnn_c")
+    extractor = allconvnet.feature_extractor("all_cnn_c", weights="transfer")
     features = extractor.predict(allconvnet.load_images(arguments.paths, fit="crop"), verbose=0)
     if arguments.output:
         np.save(arguments.output, features)

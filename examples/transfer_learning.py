@@ -36,6 +36,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}; this example needs scikit-learn and matplotlib: pip install scikit-learn matplotlib")
 
+WEIGHTS = "transfer"  # trained on CIFAR-10 and on half of the classes of CIFAR-100
 Split = tuple[np.ndarray, np.ndarray]
 BATCH = 32
 
@@ -59,9 +60,11 @@ def read_folders(folder: Path) -> tuple[Split, Split, list[str]]:
 
 
 def few_shot_task(count: int, seed: int) -> tuple[Split, Split, list[str]]:
-    """Ten random classes of CIFAR-100: `count` training pictures and 100 test pictures of each."""
+    """Ten random classes of CIFAR-100 new to the weights: `count` training pictures and 100 test pictures of each."""
     (images, labels), (test_images, test_labels) = allconvnet.load_cifar100()
-    chosen = np.random.default_rng(seed).permutation(100)[:10]
+    seen = allconvnet.weights_info(f"all_cnn_c.{WEIGHTS}").class_names
+    unseen = [label for label, name in enumerate(allconvnet.CIFAR100_CLASSES) if name not in seen]
+    chosen = np.random.default_rng(seed).permutation(unseen)[:10]
     train = np.concatenate([np.flatnonzero(labels == label)[:count] for label in chosen])
     test = np.flatnonzero(np.isin(test_labels, chosen))
     number = {label: new for new, label in enumerate(chosen)}
@@ -93,7 +96,7 @@ def linear_probe(train: Split, test: Split, extractor: keras.Model) -> float:
 
 
 def fine_tune(
-    train: Split, classes: int, epochs: int | None = None, *, weights: str | None = "cifar10", verbose: int = 0
+    train: Split, classes: int, epochs: int | None = None, *, weights: str | None = WEIGHTS, verbose: int = 0
 ) -> keras.Model:
     """The net fine-tuned on the new classes: a fresh head and the layers from conv5 on are trained, those below frozen.
 
@@ -143,7 +146,7 @@ def main() -> None:
             train, test, names = digits()
     keras.utils.set_random_seed(0)
     print(f"{len(train[0])} training pictures, {len(names)} classes, {len(test[0])} test pictures")
-    probe = linear_probe(train, test, allconvnet.feature_extractor("all_cnn_c"))
+    probe = linear_probe(train, test, allconvnet.feature_extractor("all_cnn_c", weights=WEIGHTS))
     print(f"Linear probe: {probe:.1f} % of the test pictures")
     net = fine_tune(train, len(names), arguments.epochs, verbose=2)
     tuned = allconvnet.evaluate_top1(net, *test, verbose=0)

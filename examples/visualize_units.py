@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(), help="folder of the pictures (default: the current one)")
     arguments = parser.parse_args()
     record = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights.rpartition('.')[2]}")
-    load = {"cifar10": allconvnet.load_cifar10, "cifar100": allconvnet.load_cifar100}[record.dataset]
+    load = getattr(allconvnet, f"load_{record.dataset}")
     model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
     there = [layer.name for layer in model.layers if "relu" in layer.name]
     if unknown := [layer for layer in arguments.layers if layer not in there]:

@@ -31,6 +31,14 @@ def cifar100():
 
 
 @pytest.fixture(scope="session")
+def transfer(cifar10, cifar100):
+    """CIFAR-10 and 50 classes of CIFAR-100."""
+    from allconvnet import load_transfer
+
+    return load_transfer()
+
+
+@pytest.fixture(scope="session")
 def toy_cifar10():
     """Two splits in CIFAR-10's shape whose label is plain to see: the color of the image."""
     random = np.random.default_rng(0)

@@ -163,6 +163,7 @@ CASES = {
     "list_weights": Case(allconvnet.list_weights, lambda: {"variant": None}, of_class(list)),
     "load_cifar10": Case(allconvnet.load_cifar10, lambda: {"source": "empty"}, of_class(tuple), ("CIFAR-10",)),
     "load_cifar100": Case(allconvnet.load_cifar100, lambda: {"source": "empty"}, of_class(tuple), ("CIFAR-100",)),
+    "load_transfer": Case(allconvnet.load_transfer, lambda: {"source": "empty"}, of_class(tuple), ("CIFAR-10",)),
     "load_image": Case(
         allconvnet.load_image, lambda: {"source": PNG, "size": (8, 8), "fit": "crop"}, finite("uint8", 3), PICTURE, 400
     ),
@@ -221,7 +222,7 @@ def folder(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", CASES)
 def test_valid_arguments(name, folder):
     case = CASES[name]
-    if name.startswith("load_cifar"):
+    if name.startswith(("load_cifar", "load_transfer")):
         with pytest.raises(FileNotFoundError, match=r"CIFAR-100? is not in 'empty'"):
             case.function(**case.arguments())
     else:

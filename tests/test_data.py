@@ -15,6 +15,7 @@ import pytest
 
 from allconvnet import CIFAR10_CLASSES, CIFAR100_CLASSES, data, load_cifar10, load_cifar100
 from allconvnet._specs import NORMALIZATION
+from allconvnet._weights import CLASS_NAMES
 
 NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 
@@ -399,14 +400,29 @@ def test_cifar100_has_fine_labels(tmp_path, monkeypatch):
         load_cifar100()
 
 
-@pytest.mark.parametrize(("name", "classes"), [("cifar10", CIFAR10_CLASSES), ("cifar100", CIFAR100_CLASSES)])
-def test_real_data(name, classes, request):
+def test_transfer_is_cifar10_and_half_of_the_classes_of_cifar100(monkeypatch):
+    """Those of the last five tasks of `benchmarks/transfer.py`, which are for choices."""
+    seen = np.sort(np.random.default_rng(0).permutation(100)[50:])
+    assert CLASS_NAMES["transfer"] == (*CIFAR10_CLASSES, *(CIFAR100_CLASSES[label] for label in seen))
+    for name, count in (("cifar10", 10), ("cifar100", 100)):
+        labels = np.arange(count, dtype="int32")
+        images = (labels[:, None, None, None] + np.zeros((1, 32, 32, 3))).astype("uint8")
+        monkeypatch.setattr(data, f"load_{name}", lambda _, split=(images, labels): (split, split))
+    for images, labels in data.load_transfer():
+        assert labels.tolist() == list(range(60))
+        assert images[:, 0, 0, 0].tolist() == [*range(10), *seen]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("cifar10", [5000] * 10), ("cifar100", [500] * 100), ("transfer", [5000] * 10 + [500] * 50)],
+)
+def test_real_data(name, counts, request):
     (images, labels), (test_images, test_labels) = request.getfixturevalue(name)
-    count = len(classes)
-    assert images.shape == (50_000, 32, 32, 3)
-    assert test_images.shape == (10_000, 32, 32, 3)
-    assert np.bincount(labels).tolist() == [50_000 // count] * count
-    assert np.bincount(test_labels).tolist() == [10_000 // count] * count
+    assert images.shape == (sum(counts), 32, 32, 3)
+    assert test_images.shape == (sum(counts) // 5, 32, 32, 3)
+    assert np.bincount(labels).tolist() == counts
+    assert (5 * np.bincount(test_labels)).tolist() == counts
     # The constants by which pixels are normalized are those of the training images.
     for axis, values in zip(("mean", "std"), NORMALIZATION[name], strict=True):
         np.testing.assert_allclose(getattr(np, axis)(images, axis=(0, 1, 2), dtype="float64"), values, atol=5e-3)

@@ -187,6 +187,6 @@ def test_examples_in_docstrings(module, tmp_path, monkeypatch):
     home = importlib.import_module(f"allconvnet.{module}")
     runner = doctest.DocTestRunner()
     for test in doctest.DocTestFinder(exclude_empty=True).find(home, globs={}):
-        if not test.name.endswith(("load_cifar10", "load_cifar100", "fit_cifar10", "fit_cifar100")):
+        if not test.name.endswith(("load_cifar10", "load_cifar100", "load_transfer", "fit_cifar10", "fit_cifar100")):
             runner.run(test)
     assert runner.summarize(verbose=False).failed == 0

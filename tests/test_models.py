@@ -229,7 +229,7 @@ def test_channels_first_is_refused():
         ),
         (
             {"weights": "model_a.cifar10"},
-            r"Allowed: 'cifar10', 'cifar100', 'cifar100_v1', 'cifar10_robust_v1', 'cifar10_v3' or ",
+            r"Allowed: 'cifar10', 'cifar100', 'cifar100_v1', .*'cifar10_v4', 'transfer' or 'transfer_v1'; None",
         ),
         ({"variant": ["a"]}, r"Unknown variant. Received: variant=\['a'\]"),
         ({"weights": None, "input_shape": 32}, r"Invalid input_shape. Received: input_shape=32"),

@@ -2,12 +2,15 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 import allconvnet
+from allconvnet._fit_arguments import Call
+from allconvnet._weights import CLASS_NAMES
 
 TOP = Path(__file__).parents[1]
 
@@ -34,6 +37,32 @@ def test_superclasses(transfer):
     assert fruit.tolist() == ["apple", "mushroom", "orange", "pear", "sweet_pepper"]
     vehicles = names[transfer.SUPERCLASSES == 18]
     assert vehicles.tolist() == ["bicycle", "bus", "motorcycle", "pickup_truck", "train"]
+
+
+def test_no_weights_have_seen_the_classes_of_their_task(transfer, monkeypatch):
+    """Neither in the tasks of the benchmark nor in that of the example."""
+    names, seen = np.array(allconvnet.CIFAR100_CLASSES), {*CLASS_NAMES["transfer"]}
+
+    def classes(choose):
+        splits = transfer.tasks(data(100, 5), choose, 5)
+        return {name for (images, _), _ in splits for name in names[images[:, 0, 0, 0] % 100]}
+
+    assert not classes(choose=False) & seen
+    assert classes(choose=True) == seen - {*allconvnet.CIFAR10_CLASSES}
+    assert {plan[0] for plan in transfer.PLAN if plan[2] == "transfer"} == {"10 classes"}
+    monkeypatch.setattr(allconvnet, "load_cifar100", lambda: data(100, 5))
+    few_shot_task = importlib.import_module("transfer_learning").few_shot_task  # The benchmark has put it on the path.
+    (images, labels), _, chosen = few_shot_task(5, seed=0)
+    assert not {*chosen} & seen
+    assert [chosen[label] for label in labels] == names[images[:, 0, 0, 0] % 100].tolist()
+
+
+def test_train(transfer, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(transfer, "_fit", lambda call: calls.append(call) or SimpleNamespace(top1=1.0))
+    monkeypatch.setattr("sys.argv", ["transfer.py", "--train", str(tmp_path)])
+    transfer.main()
+    assert calls == [Call("transfer", "all_cnn_c", "best", None, None, 0, tmp_path, "auto", 0)]
 
 
 def test_runs_have_other_training_pictures(transfer):

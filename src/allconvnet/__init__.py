@@ -22,7 +22,7 @@ _PUBLIC = {
     "_specs": ["list_variants"],
     "_weights": ["Weights", "list_weights", "weights_info"],
     "_weight_files": ["save_weights"],
-    "data": ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "load_cifar10", "load_cifar100"],
+    "data": ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "load_cifar10", "load_cifar100", "load_transfer"],
     "preprocessing": ["decode_predictions", "load_image", "load_images", "preprocess_input"],
     "whitening": ["ZCA", "global_contrast_normalize"],
     "models": ["AllConvNet"],

@@ -72,7 +72,7 @@ class Weights:
 
     @property
     def dataset(self) -> str:
-        """Name of the data set, "cifar10" or "cifar100"."""
+        """Name of the data set, "cifar10", "cifar100" or "transfer" (CIFAR-10 and 50 classes of CIFAR-100)."""
         return self.tag.partition("_")[0]
 
     @property

@@ -19,7 +19,7 @@ from allconvnet._errors import checked_path
 from allconvnet._fetch import fetch_dataset
 from allconvnet._weights import CIFAR10_CLASSES, CIFAR100_CLASSES, CLASS_NAMES
 
-__all__ = ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "load_cifar10", "load_cifar100"]
+__all__ = ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "load_cifar10", "load_cifar100", "load_transfer"]
 
 # Images uint8 [N, 32, 32, 3], RGB; labels int32 [N].
 Split = tuple[np.ndarray, np.ndarray]
@@ -87,8 +87,34 @@ def load_cifar100(source: str | os.PathLike[str] | None = None) -> tuple[Split, 
     return load("cifar100", source)
 
 
+def load_transfer(source: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
+    """The images that the weights "transfer" are trained and measured on: CIFAR-10, then 50 classes of CIFAR-100.
+
+    Args:
+        source: a folder that contains those of both data sets. None means as for `load_cifar10` and `load_cifar100`.
+
+    Returns:
+        As for `load_cifar10`, with 75,000 and 15,000 images of 60 classes; label k is
+        `weights_info("all_cnn_c.transfer").class_names[k]`. The errors are the same, too.
+
+    Example:
+        >>> import allconvnet
+        >>> (images, labels), _ = allconvnet.load_transfer()
+        >>> images.shape
+        (75000, 32, 32, 3)
+    """
+    classes, splits = CLASS_NAMES["transfer"], []
+    number = np.array([classes.index(name) if name in classes else -1 for name in CIFAR100_CLASSES], "int32")
+    for (images, labels), (more, fine) in zip(load_cifar10(source), load_cifar100(source), strict=True):
+        new = number[fine]
+        splits.append((np.concatenate([images, more[new >= 0]]), np.concatenate([labels, new[new >= 0]])))
+    return splits[0], splits[1]
+
+
 def load(name: str, source: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
-    """The data set "cifar10" or "cifar100"."""
+    """The data set "cifar10", "cifar100" or "transfer"."""
+    if name == "transfer":
+        return load_transfer(source)
     layout, classes = _LAYOUTS[name], len(CLASS_NAMES[name])
     source = (os.environ.get(f"ALLCONVNET_{name.upper()}") or None) if source is None else source
     path = fetch_dataset(name) if source is None else checked_path("source", source)

@@ -27,7 +27,7 @@ def feature_extractor(
 
     Args:
         variant: name of the net, one of `list_variants()`.
-        weights: as in `AllConvNet`, whose errors apply.
+        weights: as in `AllConvNet`, whose errors apply. For new classes, use "transfer" (only for all_cnn_c).
         input_shape: as in `AllConvNet`, but height and width must be numbers.
 
     Returns:
@@ -36,7 +36,7 @@ def feature_extractor(
 
     Example:
         >>> import allconvnet, numpy as np
-        >>> extractor = allconvnet.feature_extractor("all_cnn_c")
+        >>> extractor = allconvnet.feature_extractor("all_cnn_c", weights="transfer")
         >>> extractor.predict(np.zeros((2, 32, 32, 3), "uint8"), verbose=0).shape
         (2, 3840)
     """

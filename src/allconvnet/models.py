@@ -49,9 +49,10 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
     Args:
         variant: name of the net, one of `list_variants()`.
         weights: published weights by data set ("cifar10"), tag ("cifar10_v4") or full name ("all_cnn_c.cifar10_v4");
-            None for random weights; a path; or a URL that ends in `#sha256=` and 64 hexadecimal digits. A file of
-            `save_weights` must be of the same variant. Other Keras files (`.weights.h5`, or `.h5`/`.hdf5` of Keras 1
-            and 2) must have kernels of the same shapes; the model then has the normalization of the variant.
+            None for random weights; a path; or a URL that ends in `#sha256=` and 64 hexadecimal digits. To fine-tune
+            all_cnn_c on new classes, use "transfer". A file of `save_weights` must be of the same variant. Other Keras
+            files (`.weights.h5`, or `.h5`/`.hdf5` of Keras 1 and 2) must have kernels of the same shapes; the model
+            then has the normalization of the variant.
         include_top: whether to include the class convolution and the global average. Without them the model returns
             the last feature map, or its global `pooling`. For new classes, `feature_extractor` has better features.
         classes: number of classes; None means that of the weights, or of the variant. If it is not that of the
