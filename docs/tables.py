@@ -224,6 +224,8 @@ def page(variant: str) -> str:
     else:
         lines += ["## Weights", weights(variant), NOTES_ON_WEIGHTS]
         lines += ["## Calibration and changed images", robustness(variant), NOTES_ON_ROBUSTNESS]
+        if any(record.dataset == "transfer" for record in records):
+            lines.append(NOTE_ON_TRANSFER)
     lines += ["## Layers", layers(variant)]
     for record in records:
         lines += [f"## {record.tag}", details(record)]
@@ -253,7 +255,8 @@ NOTES_ON_WEIGHTS = """Accuracy on all test images of the data set, single crop, 
 measured](../background/measured.md)). The paper's accuracies on CIFAR-10 are those without augmentation."""
 NOTES_ON_ROBUSTNESS = """Calibration error in points: the mean distance between probability and accuracy, on the
 test images and, as a mean, on the changed images. The others: top-1 in percent on the first 2,000 test images after the
-change (`transfer_v1`: 2,000 random test images)."""
+change."""
+NOTE_ON_TRANSFER = "For `transfer_v1`, they are 2,000 random test images: its first ones are all of CIFAR-10."
 
 
 def pages() -> dict[Path, str]:

@@ -2,7 +2,8 @@
 Measure published weights
 =========================
 
-Measures top-1 accuracy on all test images of their data set and prints it with the published value:
+Measures the top-1 accuracy of published weights on all test images of their data set, and prints it with the published
+value:
 
 .. code-block:: sh
 

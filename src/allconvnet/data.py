@@ -91,7 +91,8 @@ def load_transfer(source: str | os.PathLike[str] | None = None) -> tuple[Split, 
     """The images that the weights "transfer" are trained and measured on: CIFAR-10, then 50 classes of CIFAR-100.
 
     Args:
-        source: a folder that contains those of both data sets. None means as for `load_cifar10` and `load_cifar100`.
+        source: a folder that contains `cifar-10-batches-py` and `cifar-100-python`. With None, each data set is found
+            as by `load_cifar10` and `load_cifar100`.
 
     Returns:
         As for `load_cifar10`, with 75,000 and 15,000 images of 60 classes; label k is
