@@ -58,7 +58,8 @@ TASKS = {
 }
 PROBE, TUNE, SCRATCH = "linear probe", "fine-tuning", "from scratch, as many epochs"
 STYLES = {PROBE: ("o-", "tab:blue"), TUNE: ("s-", "tab:orange"), SCRATCH: ("^--", "0.45")}
-BEST = {"10 classes": "transfer", "CIFAR-10": "cifar100"}  # weights to start from; the default for the other tasks
+# The weights of all_cnn_c to start from, of those that have not seen the classes.
+BEST = {"10 classes": "transfer", "20 superclasses": "cifar10", "100 classes": "cifar10", "CIFAR-10": "cifar100"}
 PUBLISHED = {"100 classes": "all_cnn_c.cifar100", "CIFAR-10": "all_cnn_c.cifar10"}  # trained on all of the task
 # What is measured: task, net, weights, way, at most how many runs, pictures a class.
 PLAN = [
@@ -189,7 +190,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     figure, axes = plt.subplots(2, 2, figsize=(6.4, 6), sharey=True, layout="constrained")
     for axis, (task, (_, available)) in zip(axes.flat, TASKS.items(), strict=True):
         for way, (style, color) in STYLES.items():
-            start = "" if way == SCRATCH else BEST.get(task, "cifar10")
+            start = "" if way == SCRATCH else BEST[task]
             wanted = {"task": task, "net": "all_cnn_c", "weights": start, "way": way}
             chosen = [row for row in rows if wanted.items() <= row.items()]
             chosen.sort(key=lambda row: int(row["images_per_class"]))
@@ -205,7 +206,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         axis.set_xticks([5, 20, 100, available], ["5", "20", "100", f"all\n{available:,}"])
         axis.minorticks_off()
         axis.set_ylim(0, 100)
-        axis.set_title(f"{task} (weights: {BEST.get(task, 'cifar10')})")
+        axis.set_title(f"{task} (weights: {BEST[task]})")
         axis.grid(color="0.9")
     figure.supxlabel("training pictures a class")
     figure.supylabel("top-1 accuracy on test pictures, %")

@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import allconvnet
+from allconvnet.data import load
 
 DOCS = Path(__file__).parent
 CORRUPTED = 2_000  # test images for each corruption
@@ -100,7 +101,7 @@ def draw_confusions(labels: np.ndarray, predicted: np.ndarray, names: tuple[str,
 def measure(name: str) -> tuple[dict, list[dict]]:
     """The row of results.csv and those of per_class.csv."""
     record = allconvnet.weights_info(name)
-    images, labels = getattr(allconvnet, f"load_{record.dataset}")()[1]
+    images, labels = load(record.dataset)[1]
     model = allconvnet.AllConvNet(record.variant, weights=name)
     scores = predict(model, images)
     right = scores.argmax(axis=1) == labels

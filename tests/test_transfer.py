@@ -49,6 +49,8 @@ def test_no_weights_have_seen_the_classes_of_their_task(transfer, monkeypatch):
 
     assert not classes(choose=False) & seen
     assert classes(choose=True) == seen - {*allconvnet.CIFAR10_CLASSES}
+    # As docs/howto/transfer.md says: each of the new classes has the superclass of one that was seen.
+    assert set(transfer.SUPERCLASSES) == {transfer.SUPERCLASSES[names == name].item() for name in classes(choose=True)}
     assert {plan[0] for plan in transfer.PLAN if plan[2] == "transfer"} == {"10 classes"}
     monkeypatch.setattr(allconvnet, "load_cifar100", lambda: data(100, 5))
     few_shot_task = importlib.import_module("transfer_learning").few_shot_task  # The benchmark has put it on the path.
