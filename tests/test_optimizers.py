@@ -135,4 +135,4 @@ def test_net_without_batch_normalization_is_refused():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
     with pytest.raises(ValueError, match=r"needs batch normalization behind them, but 'conv1' has a bias"):
         ConvMuon().build(model.trainable_variables)
-    ConvMuon(exclude=["conv1"]).build(model.trainable_variables)
+    ConvMuon(exclude=frozenset({"conv1"})).build(model.trainable_variables)

@@ -108,6 +108,7 @@ def test_no_picture(arrays):
         to_picture(arrays)
 
 
-def test_maps_and_images_that_differ():
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (2, 8, 8, 3, 1), (2, 0, 8, 3)])
+def test_maps_and_images_that_differ(shape):
     with pytest.raises(ValueError, match=r"images must be uint8 .* float64 \(2, 4, 4\) with images uint8"):
-        to_picture(np.zeros((2, 4, 4)), images=np.zeros((1, 8, 8, 3), "uint8"))
+        to_picture(np.zeros((2, 4, 4)), images=np.zeros(shape, "uint8"))

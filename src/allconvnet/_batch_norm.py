@@ -48,9 +48,8 @@ def fold_batch_norm(trained: keras.Model, plain: keras.Model) -> None:
     for name, model in (("trained", trained), ("plain", plain)):
         if not isinstance(model, keras.Model):
             raise TypeError(f"{name} must be a keras.Model. Received: {type(model).__name__}.")
-    convolutions = keras.layers.Conv2D
     sources, targets = (
-        [layer for layer in model.layers if isinstance(layer, convolutions)] for model in (trained, plain)
+        [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)] for model in (trained, plain)
     )
     if [layer.name for layer in sources] != [layer.name for layer in targets]:
         raise ValueError(f"The nets differ. Received: {len(sources)} and {len(targets)} convolutions, or other names.")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from allconvnet._errors import unknown
+from allconvnet._errors import check_choice
 
 __all__ = ["list_variants"]
 
@@ -92,7 +92,7 @@ class Spec:
         return NORMALIZATION[dataset if self.normalization == "cifar10" else self.normalization]
 
     def steps(self, side: int, classes: int) -> list[tuple[Conv | MaxPool, int, int]]:
-        """The rows without dropout and the class convolution: row, side of its output, channels of its input.
+        """All rows but dropout, then the class convolution: row, side of its output, channels of its input.
 
         For a square image of `side` pixels; an output of side 0 means that the image is too small.
         """
@@ -168,8 +168,11 @@ _FAMILY_NOTES = {
 }
 
 
+# Of LeakyReLU in all_cnn_large: that of Graham, after whose DeepCNet the net was made. The paper does not give its own.
+LEAKY_SLOPE = 1 / 3
+
+
 def _large() -> tuple[Row, ...]:
-    # LeakyReLU's slope of 1/3 (in models.py) is Graham's, after whose DeepCNet the net was made: an assumption.
     rows: list[Row] = []
     for group, filters in enumerate((320, 640, 960, 1280, 1600)):
         for stride in (1, 1, 2):
@@ -225,6 +228,5 @@ def list_variants() -> list[str]:
 
 def get_spec(variant: str) -> Spec:
     """The row of `variant`; ValueError lists the names that exist."""
-    if not isinstance(variant, str) or variant not in SPECS:
-        raise unknown("variant", variant, SPECS)
+    check_choice("variant", variant, SPECS)
     return SPECS[variant]

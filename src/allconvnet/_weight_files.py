@@ -17,7 +17,7 @@ from allconvnet._errors import check_choice, checked_path, listed, shortened
 from allconvnet._fetch import fetch_url, fetch_weights
 from allconvnet._files import replacing
 from allconvnet._hdf5 import Unfit, inside, is_plain, open_file, read_channels, read_floats, read_text
-from allconvnet._specs import NORMALIZATION, Conv, Normalization, Spec, get_spec
+from allconvnet._specs import LEAKY_SLOPE, NORMALIZATION, Conv, Normalization, Spec, get_spec
 from allconvnet._weights import list_weights, weights_info
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ def save_weights(
 
     Raises:
         ValueError: the model is not that net, the names do not fit, or the path does not end in `.weights.h5`.
+        TypeError: it is not a model.
+        OSError: the file cannot be written.
 
     Example:
         >>> import allconvnet
@@ -206,6 +208,12 @@ def normalization_of(layer: keras.Layer | None) -> tuple[np.ndarray, np.ndarray]
 
 # Beginnings of the names of optional layers, which do not affect the weights file.
 _OPTIONAL = ("images", "gray_to_rgb", "normalization", "dropout", "pad", "logits", "predictions")
+# What is the same in all layers of AllConvNet, and not in the weights file.
+_FIXED = {
+    "Conv2D": {"dilation_rate": (1, 1), "groups": 1, "use_bias": True},
+    "ReLU": {"max_value": None, "negative_slope": 0, "threshold": 0},
+    "LeakyReLU": {"negative_slope": LEAKY_SLOPE},
+}
 
 
 def _steps(model: keras.Model) -> Iterator[str]:
@@ -213,12 +221,17 @@ def _steps(model: keras.Model) -> Iterator[str]:
     padded = False  # dense_prediction writes "same" as a padding layer and "valid".
     for layer in model.layers:
         kind = type(layer).__name__
+        fixed = _FIXED.get(kind, {}).items()
+        other = "".join(f", another {name}" for name, value in fixed if getattr(layer, name) != value)
         if kind in ("Conv2D", "MaxPooling2D"):
             size = layer.kernel_size if kind == "Conv2D" else layer.pool_size
             padding = "same" if padded else layer.padding
-            yield f"{getattr(layer, 'filters', '')} {kind} {size[0]}x{size[1]}, stride {layer.strides[0]}, {padding}"
+            if getattr(getattr(layer, "activation", None), "__name__", "linear") != "linear":
+                other += ", activation"
+            filters = getattr(layer, "filters", "")
+            yield f"{filters} {kind} {size[0]}x{size[1]}, stride {layer.strides[0]}, {padding}{other}"
         elif not layer.name.startswith(_OPTIONAL):
-            yield kind
+            yield f"{kind}{other}"
         padded = layer.name.startswith("pad")
 
 

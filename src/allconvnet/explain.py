@@ -45,7 +45,7 @@ def guided_backprop(
     method: Literal["guided", "deconvnet", "gradient"] = "guided",
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Gradient of a unit with respect to each image, with the paper's rule at every ReLU: the pixels that excite it.
+    """Guided backpropagation: the gradient of a unit with respect to the pixels of each image.
 
     In the backward pass, a ReLU passes the gradient only where its input and the gradient are both positive (section 4
     of the paper). The ReLU may be a layer, an `activation` argument or a `keras.ops.relu`. A softmax or sigmoid at the
@@ -65,8 +65,8 @@ def guided_backprop(
         float32, in the shape of `images`: the gradient with respect to the pixels.
 
     Raises:
-        ValueError: an argument is invalid, the model has no ReLU, or there is an activation before the unit that the
-            rule does not cover (such as LeakyReLU; `method="gradient"` accepts all).
+        ValueError: an argument is invalid, the model has several inputs or outputs or no ReLU, or there is an
+            activation before the unit that the rule does not cover (such as LeakyReLU; "gradient" accepts all).
         TypeError: the model is not functional.
 
     Example:
@@ -110,7 +110,8 @@ def class_activation_map(
         `to_picture(maps[..., 0], images=images)` draws the maps of the first class over uint8 images.
 
     Raises:
-        ValueError: the logits are not a global average, there is no such class, or the images do not fit.
+        ValueError: the model has several inputs or outputs, or its logits are not a global average; there is no such
+            class, or the images do not fit.
         TypeError: the model is not functional.
 
     Example:
@@ -121,8 +122,9 @@ def class_activation_map(
     """
     images = _checked_images(model, images, batch_size)
     copy, calls = _graph.calls_of(model)
-    activated = len(calls) > 1 and _graph.activation_of(calls[-1].operation) in _graph.LAST_ACTIVATIONS
-    end = calls[-2 if activated else -1]
+    last = calls[-1].operation
+    activated = _graph.activation_of(last) in _graph.LAST_ACTIVATIONS and not _graph.is_argument(last)
+    end = calls[-2 if activated and len(calls) > 1 else -1]
     if not isinstance(end.operation, layers.GlobalAveragePooling2D):
         kind = type(end.operation).__name__
         raise ValueError(f"The logits must be from a GlobalAveragePooling2D. Received: {kind} {end.operation.name!r}.")

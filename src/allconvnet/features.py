@@ -23,16 +23,19 @@ def feature_extractor(
 
     A feature vector holds the averages of the four quadrants of each of the last five activation maps. On classes that
     the net was not trained on, a linear classifier on it is more accurate than on averages of whole maps
-    (`docs/howto/transfer.md`).
+    (`docs/howto/transfer.md` in the repository).
 
     Args:
         variant: name of the net, one of `list_variants()`.
-        weights: as in `AllConvNet`, whose errors apply. For new classes, use "transfer" (only for all_cnn_c).
+        weights: as in `AllConvNet`. For new classes, use "transfer" (only for all_cnn_c).
         input_shape: as in `AllConvNet`, but height and width must be numbers.
 
     Returns:
         A functional `keras.Model` from raw RGB pixels `[N, height, width, channels]` to float32 `[N, features]`; for
         all_cnn_c there are 3,840 features.
+
+    Raises:
+        ValueError, OSError: as in `AllConvNet`; or height or width is None.
 
     Example:
         >>> import allconvnet, numpy as np

@@ -13,12 +13,11 @@ from keras import layers
 
 from allconvnet._batch_norm import BatchNormalization
 from allconvnet._errors import check_choice, check_flag, check_number, shortened
-from allconvnet._specs import NORMALIZATION, Conv, Dropout, MaxPool, Normalization, Spec, Variant, get_spec
+from allconvnet._specs import LEAKY_SLOPE, NORMALIZATION, Conv, Dropout, MaxPool, Normalization, Spec, Variant, get_spec
 from allconvnet._weight_files import WeightsFile, read_weights
 
 __all__ = ["AllConvNet"]
 
-LEAKY_SLOPE = 1 / 3  # Graham's; the paper does not give its own.
 Shape = tuple[int | None, int | None, int]
 _POOLING = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
 
@@ -67,9 +66,9 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
         class_relu: whether to put the paper's ReLU on the class convolution. With it, a class can lose its gradient
             permanently, and training can fail.
         dropout: whether to include the paper's dropout layers, which are active in training only.
-        dense_prediction: whether to return scores for each window of a larger image. The class map is averaged over
-            windows with stride 1. A window is as large as the class map of an image of the default size (6x6 for the
-            paper's CIFAR nets), so an image of that size gets the same scores as from the classifier.
+        dense_prediction: whether to return scores for each window of a larger image. Windows have the default
+            size (for the CIFAR nets, 32x32 pixels, one every 4 pixels). An image of the default size is one window and
+            gets the scores of the classifier.
         name: name of the model; None means the variant's.
 
     Returns:

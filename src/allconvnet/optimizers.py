@@ -99,7 +99,9 @@ class ConvMuon(keras.optimizers.Optimizer):
         check_number("sgd_ratio", sgd_ratio, 0)
         check_number("sgd_momentum", sgd_momentum, 0, 1)
         check_number("l2", l2, 0)
-        if not isinstance(exclude, (tuple, list, set)) or not all(isinstance(layer, str) for layer in exclude):
+        if not isinstance(exclude, (tuple, list, set, frozenset)) or not all(
+            isinstance(layer, str) for layer in exclude
+        ):
             raise ValueError(f"exclude must be a list of layer names. Received: {shortened(exclude)}.")
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.sgd_ratio, self.sgd_momentum, self.l2 = momentum, sgd_ratio, sgd_momentum, l2
@@ -150,12 +152,12 @@ class ConvMuon(keras.optimizers.Optimizer):
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
-def _orthogonal(matrix, steps: int = 3):
+def _orthogonal(matrix):
     """The matrix with its singular values brought near 1 by Newton-Schulz iteration, float32 `[rows, columns]`."""
     rows, columns = matrix.shape
     x = ops.transpose(matrix) if rows > columns else matrix
     x = x / (ops.norm(ops.reshape(x, (-1,))) + 1e-7)
-    for _ in range(steps):
+    for _ in range(3):
         a = ops.matmul(x, ops.transpose(x))
         x = _A * x + ops.matmul(_B * a + _C * ops.matmul(a, a), x)
     return ops.transpose(x) if rows > columns else x

@@ -91,7 +91,13 @@ def _check_arrays(arrays: np.ndarray, images: np.ndarray | None, labels: Sequenc
         raise ValueError(f"These arrays cannot be drawn. Received: {received}. Allowed: {allowed}.")
     if not np.isfinite(arrays).all():
         raise ValueError("The arrays are infinite or not a number.")
-    if images is not None and (colors or images.dtype != np.uint8 or images.shape[::3] != (len(arrays), 3)):
+    if images is not None and (
+        colors
+        or images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[::3] != (len(arrays), 3)
+        or not images.size
+    ):
         received += f" with images {images.dtype} {images.shape}"
         raise ValueError(f"images must be uint8 [N, height, width, 3] for float maps. Received: {received}.")
     texts = isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels)

@@ -62,7 +62,7 @@ def _is_local(operation) -> bool:
     if isinstance(operation, layers.Concatenate):  # Of one tensor, as `chain_to` allows: gray as red, green, blue.
         return operation.axis in (-1, 3)
     known = isinstance(operation, (*_WINDOWS, *_ELEMENTWISE)) or (
-        activation_of(operation) and not is_argument(operation)
+        activation_of(operation) and not is_argument(operation) and getattr(operation, "axis", -1) in (-1, 3)
     )
     return bool(known) and getattr(operation, "data_format", "channels_last") == "channels_last"
 

@@ -23,9 +23,8 @@ class Recipe:
 
     Attributes:
         source: where the numbers come from.
-        start: tag of the published weights of the net that training starts from, without their temperature; the
-            result is the mean of these and the trained weights (https://arxiv.org/abs/2109.01903). "" means random
-            weights.
+        start: tag of the published weights that training starts from; "" means random weights. Their temperature is
+            removed first. The result is the mean of these and the trained weights (https://arxiv.org/abs/2109.01903).
         phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
         batch_size: images in a step. An incomplete last batch of an epoch is dropped.
         batch_norm: whether to train with batch normalization after each convolution; it is folded away at the end.
