@@ -2,9 +2,8 @@
 
 Exports all_cnn_c with its CIFAR-10 weights, uint8 in, to every format whose packages are installed. Then, in each round
 and for each way in turn, a fresh process measures: the seconds from its start to the first label of a picture, its peak
-memory, and the pictures a second in calls of 1, 8, 64 and 512. Each round also measures the machine's peak: products of
-large matrices in float32 and bfloat16. Prints two tables of the best of the rounds, because others may use the machine,
-and writes all values and a plot.
+memory, and the pictures a second in calls of 1, 8, 64 and 512. Prints two tables of the best of the rounds, because
+others may use the machine, and writes all values and a plot.
 
 python benchmarks/predict.py --output predict.json --plot predict.png
 """
@@ -29,7 +28,6 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 TOP = Path(__file__).resolve().parents[1]
 CALLS = {1: 20, 8: 8, 64: 4, 512: 2}  # Size of a batch and number of calls, of which the fastest counts.
-FLOPS = 2 * 270.8e6  # Of a picture: two for each multiplication.
 Predict = Callable[[np.ndarray], np.ndarray]
 FORMATS = {"net.onnx": "onnx", "net.xml": "openvino", "net.tflite": "litert"}
 EXPORT = """import sys, keras, allconvnet
@@ -94,11 +92,11 @@ def opencv(file: Path | str) -> Predict:
     import cv2
 
     net = cv2.dnn.readNetFromONNX(str(file))
-    return lambda images: net.setInput(images) or net.forward()
+    return lambda images: net.setInput(images) or net.forward().reshape(len(images), -1)  # 4.13: [N, 1, classes]
 
 
 def openvino(file: Path | str, precision: str = "f32") -> Predict:
-    """OpenVINO in float32."""
+    """OpenVINO, by default in float32."""
     import openvino
 
     model = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": precision})
@@ -135,17 +133,6 @@ WAYS = [
 ]
 
 
-def measure_peak() -> dict[str, float]:
-    """Floating-point operations a second in a product of matrices, by dtype."""
-    import tensorflow as tf
-
-    rates = {}
-    for dtype in ("float32", "bfloat16"):
-        product = functools.partial(tf.matmul, *2 * [tf.cast(tf.random.uniform((2048, 2048)), dtype)])
-        rates[dtype] = 2 * 2048**3 / min(timeit.repeat(lambda product=product: product().numpy(), number=1, repeat=6))
-    return rates
-
-
 def measure(make: Callable[[str], Predict], what: str, started: float) -> dict[str, float]:
     """Everything about one way, in a fresh process."""
     before = time.perf_counter()
@@ -167,7 +154,7 @@ def measure(make: Callable[[str], Predict], what: str, started: float) -> dict[s
 
 
 def in_a_process(number: int, folder: Path) -> dict[str, float]:
-    """`measure` for the way of that number, `measure_peak` for -1."""
+    """`measure` for the way of that number."""
     backend = WAYS[number][1] or "tensorflow"
     command = [sys.executable, Path(__file__).resolve(), "--way", str(number), "--started", str(time.time())]
     options = {"cwd": folder, "env": os.environ | {"KERAS_BACKEND": backend}, "stdout": subprocess.PIPE, "check": True}
@@ -183,22 +170,18 @@ def report(rounds: list[dict[str, dict[str, float]]], file: Path) -> None:
         choose = min if key in ("first", "import", "memory") else max
         return choose(each[name][str(key)] for each in rounds)
 
-    names = [name for name in rounds[0] if name != "peak"]
     print("| way | first label, s | memory, MB |\n|---|---|---|")
-    for name in names:
+    for name in rounds[0]:
         print(f"| {name} | {best(name, 'first'):.1f} | {best(name, 'memory'):.0f} |")
-    print("\n| pictures a second, in calls of |", " | ".join(map(str, CALLS)), "| of the peak, at 64 |")
-    print("|---" * (len(CALLS) + 2) + "|")
+    print("\n| pictures a second, in calls of |", " | ".join(map(str, CALLS)), "|")
+    print("|---" * (len(CALLS) + 1) + "|")
     axes = plt.figure(figsize=(9, 6), layout="constrained").add_subplot(xscale="log", yscale="log")
-    for number, name in enumerate(names):
-        dtype = "bfloat16" if "bfloat16" in name else "float32"
+    for number, name in enumerate(rounds[0]):
         rates = [best(name, size) for size in CALLS]
-        share = FLOPS * best(name, 64) / best("peak", dtype)
-        print(f"| {name} |", " | ".join(f"{rate:.0f}" for rate in rates), f"| {100 * share:.0f} % |")
+        print(f"| {name} |", " | ".join(f"{rate:.0f}" for rate in rates), "|")
         axes.plot(list(CALLS), rates, marker="osv^"[number // 4], color=f"C{number % 10}", label=name)
-    peaks = (f"{best('peak', dtype) / 1e9:.0f} GFLOP/s in {dtype}" for dtype in ("float32", "bfloat16"))
-    imports = 1000 * min(best(name, "import") for name in names)
-    print(f"\nPeak: {', '.join(peaks)}. import allconvnet: {imports:.0f} ms.")
+    imports = 1000 * min(best(name, "import") for name in rounds[0])
+    print(f"\nimport allconvnet: {imports:.0f} ms.")
     axes.set(xlabel="pictures in a call", ylabel="pictures a second", xticks=list(CALLS), xticklabels=list(CALLS))
     axes.grid(alpha=0.3)
     axes.figure.legend(loc="outside right upper", fontsize="small")
@@ -215,8 +198,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way is not None:
-        way = int(arguments.way)
-        print(json.dumps(measure_peak() if way < 0 else measure(*WAYS[way][3:], arguments.started)))
+        print(json.dumps(measure(*WAYS[int(arguments.way)][3:], arguments.started)))
         return
     installed = [n for n, way in enumerate(WAYS) if all(importlib.util.find_spec(p) or shutil.which(p) for p in way[2])]
     with tempfile.TemporaryDirectory() as name:
@@ -226,8 +208,7 @@ def main() -> None:
             subprocess.run(command, check=True, env=os.environ | {"KERAS_BACKEND": "tensorflow"})  # noqa: S603
         rounds = []
         for _ in range(arguments.rounds):
-            rounds.append({"peak": in_a_process(-1, folder)})
-            rounds[-1] |= {WAYS[number][0]: in_a_process(number, folder) for number in installed}
+            rounds.append({WAYS[number][0]: in_a_process(number, folder) for number in installed})
             arguments.output.write_text(json.dumps(rounds, indent=1) + "\n")
     report(rounds, arguments.plot)
 

@@ -1,7 +1,7 @@
 """What pretrained weights are worth on new classes, from 5 pictures a class to all.
 
 python benchmarks/transfer.py            # all of PLAN: transfer.csv, transfer.png, and the tables; hours
-python benchmarks/transfer.py --choose   # which activation map the linear probe should take
+python benchmarks/transfer.py --choose   # linear probes on the features, and on single activation maps
 python benchmarks/transfer.py --train runs/transfer   # the weights "transfer"; resumes, as fit_cifar10 does
 
 A row that is in transfer.csv already is not measured again, so that a run that was stopped goes on.

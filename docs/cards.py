@@ -11,8 +11,8 @@ data sets.
 import argparse
 import csv
 import os
+import timeit
 from pathlib import Path
-from time import perf_counter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -22,6 +22,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from tables import RESULTS, rows_of
 
 import allconvnet
 from allconvnet.data import load
@@ -64,17 +65,10 @@ def calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
     return 100 * np.abs(gaps).sum() / len(scores)
 
 
-def times(model) -> dict[str, str]:
-    """Milliseconds of `predict_on_batch` for an image, the fastest of 30, in batches of 1 and 64."""
-    found = {}
-    for batch in (1, 64):
-        images, seconds = np.zeros((batch, *model.input_shape[1:]), "uint8"), []
-        for _ in range(30):
-            start = perf_counter()
-            model.predict_on_batch(images)
-            seconds.append(perf_counter() - start)
-        found[f"ms_batch_{batch}"] = f"{1000 * min(seconds) / batch:.2f}"
-    return found
+def milliseconds(model) -> str:
+    """Of `predict_on_batch` for an image in batches of 64, the fastest of 30."""
+    images = np.zeros((64, *model.input_shape[1:]), "uint8")
+    return f"{1000 / 64 * min(timeit.repeat(lambda: model.predict_on_batch(images), number=1, repeat=30)):.2f}"
 
 
 def draw_confusions(labels: np.ndarray, predicted: np.ndarray, names: tuple[str, ...], path: Path) -> None:
@@ -107,8 +101,7 @@ def measure(name: str) -> tuple[dict, list[dict]]:
     right = scores.argmax(axis=1) == labels
     top5 = (np.argsort(-scores, axis=1)[:, :5] == labels[:, None]).any(axis=1)
     row = {"name": name, "top1": 100 * right.mean(), "top5": 100 * top5.mean()}
-    row |= {"calibration_error": calibration_error(scores, right)}
-    row |= times(model)
+    row |= {"calibration_error": calibration_error(scores, right), "ms_batch_64": milliseconds(model)}
     errors, chosen = [], np.arange(CORRUPTED)
     if record.dataset == "transfer":  # Its first images are all of CIFAR-10.
         chosen = np.random.default_rng(0).permutation(len(images))[:CORRUPTED]
@@ -125,11 +118,6 @@ def measure(name: str) -> tuple[dict, list[dict]]:
         for number, label in enumerate(record.class_names)
     ]
     return row, classes
-
-
-def read(path: Path) -> list[dict]:
-    """The rows of a CSV file, or none."""
-    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
 def write(path: Path, rows: list[dict]) -> None:
@@ -150,19 +138,17 @@ def main() -> None:
     arguments = parser.parse_args()
     paths = DOCS / "results.csv", DOCS / "per_class.csv"
     if arguments.times:
-        rows = read(paths[0])
-        for row in rows:
-            row |= times(allconvnet.AllConvNet(row["name"].split(".")[0], weights=row["name"]))
-        write(paths[0], rows)
+        for name, row in RESULTS.items():
+            row["ms_batch_64"] = milliseconds(allconvnet.AllConvNet(name.split(".")[0], weights=name))
+        write(paths[0], list(RESULTS.values()))
         return
-    done = {row["name"] for row in read(paths[0])}
-    names = arguments.names or [name for name in allconvnet.list_weights() if name not in done]
+    names = arguments.names or [name for name in allconvnet.list_weights() if name not in RESULTS]
     for name in names:
         row, classes = measure(name)
         print(*(f"{key} {value}" for key, value in row.items()), flush=True)
         for path, new in zip(paths, ([row], classes), strict=True):
-            kept = [old for old in read(path) if old["name"] != name and old["name"] in allconvnet.list_weights()]
-            write(path, kept + new)
+            kept = {*allconvnet.list_weights()} - {name}
+            write(path, [old for old in rows_of(path.name) if old["name"] in kept] + new)
 
 
 if __name__ == "__main__":

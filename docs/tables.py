@@ -1,7 +1,6 @@
 """Tables of README.md and of the docs, and a page for each net, from the package's own data.
 
-python docs/tables.py            # writes the pages that change
-python docs/tables.py --check    # fails if there are any
+python docs/tables.py
 
 In a page, the lines `<!-- table NAME ARGUMENTS -->` and `<!-- end -->` enclose what the function of that name returns.
 """
@@ -9,7 +8,6 @@ In a page, the lines `<!-- table NAME ARGUMENTS -->` and `<!-- end -->` enclose 
 import csv
 import json
 import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -33,7 +31,7 @@ TABLE = re.compile(r"(^<!-- table ([^\n]+?) -->\n)(?:(?!^<!-- ).)*(^<!-- end -->
 
 
 def rows_of(file: str) -> list[dict[str, str]]:
-    """The rows of a CSV file of docs/, made by cards.py."""
+    """The rows of a CSV file in docs/."""
     return list(csv.DictReader((TOP / "docs" / file).read_text().splitlines()))
 
 
@@ -76,10 +74,10 @@ def layers(variant: str) -> str:
 
 
 def weights(variant: str) -> str:
-    """The published weights of a net."""
-    rows = []
+    """The published weights of a net; the paper's errors on CIFAR-10 are those without augmentation."""
+    rows, errors = [], {"cifar10": SPECS[variant].paper_error, "cifar100": PAPER_CIFAR100.get(variant)}
     for record in records_of(variant):
-        error = paper_error(record)
+        error = errors.get(record.dataset)
         paper = f"{100 - error:.2f}" if error else ""
         made = f'"{record.recipe}", {record.seconds / 60:,.0f} minutes'
         tag = f"`{record.tag}`" + (" (default)" if record.default else "")
@@ -116,8 +114,8 @@ def recommended() -> str:
     for purpose, name in RECOMMENDED.items():
         record = weights_info(name)
         millions = SPECS[record.variant].multiplications / 1e6
-        weights = record.dataset if record.default else record.tag
-        call = f'`AllConvNet("{record.variant}", weights="{weights}")`'
+        tag = record.dataset if record.default else record.tag
+        call = f'`AllConvNet("{record.variant}", weights="{tag}")`'
         # Accuracy on the classes that "transfer" was trained on says little about new classes.
         top1 = "" if record.dataset == "transfer" else f"{record.top1:.2f}"
         rows.append([purpose, call, top1, f"{record.params:,}", f"{millions:.0f} million"])
@@ -127,12 +125,6 @@ def recommended() -> str:
 def records_of(variant: str) -> list[Weights]:
     """The published weights of a net, defaults first."""
     return sorted((WEIGHTS[name] for name in list_weights(variant)), key=lambda record: not record.default)
-
-
-def paper_error(record: Weights) -> float | None:
-    """The paper's top-1 error of this net on this data set, percent; on CIFAR-10 without augmentation."""
-    errors = {"cifar10": SPECS[record.variant].paper_error, "cifar100": PAPER_CIFAR100.get(record.variant)}
-    return errors.get(record.dataset)
 
 
 def finished(pattern: str) -> dict[str, dict]:
@@ -162,7 +154,7 @@ def fast() -> str:
     """The table of the runs of "fast", whose weights are not published."""
     rows = []
     for name, run in finished("fast.seed*").items():
-        log = list(csv.DictReader((RUNS / name / "log.csv").read_text().splitlines()))
+        log = rows_of(f"runs/{name}/log.csv")
         seconds = sum(float(row["seconds"]) for row in log)
         rows.append([run["seed"], len(log), run["cost"], run["top1"], round(seconds), run["machine"]])
     mean = ["mean", "", "", fmean(row[3] for row in rows), round(fmean(row[4] for row in rows)), ""]
@@ -187,7 +179,7 @@ def reached() -> str:
 
 def recipes(*names: str) -> str:
     """The table of these recipes: a column each."""
-    columns = {name: asdict(RECIPES[name]) for name in names or RECIPES}
+    columns = {name: asdict(RECIPES[name]) for name in names}
     for values in columns.values():  # What does not act in it.
         schedules = {"warmup": "linear", "decay": "inverse_time"}
         idle = {field: values["schedule"] != schedule for field, schedule in schedules.items()}
@@ -210,8 +202,7 @@ def page(variant: str) -> str:
     """The page of a net."""
     spec, records = SPECS[variant], records_of(variant)
     lines = [f"# {variant}", f"{spec.note[0].upper()}{spec.note[1:]}."]
-    if (TOP / f"docs/diagrams/{variant}.png").exists():
-        lines.append(f"![Layers of {variant}](../diagrams/{variant}.png)")
+    lines.append(f"![Layers of {variant}](../diagrams/{variant}.png)")
     data = "CIFAR-10" if spec.classes == 10 else "ImageNet"
     sizes = f"{spec.params:,} parameters; {spec.multiplications / 1e6:,.0f} million multiplications for an image"
     paper = f"; top-1 error in the paper {spec.paper_error:.2f} % ({data})" if spec.paper_error else ""
@@ -281,14 +272,6 @@ def filled(text: str) -> str:
     return text
 
 
-def main() -> None:
-    """Command line."""
-    changed = {path: text for path, text in pages().items() if not path.exists() or path.read_text() != text}
-    if changed and sys.argv[1:] == ["--check"]:
-        sys.exit(f"Run python docs/tables.py, which would change {', '.join(path.name for path in changed)}.")
-    for path, text in changed.items():
-        path.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    for path, text in pages().items():
+        path.write_text(text)

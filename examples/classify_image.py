@@ -113,13 +113,16 @@ def main() -> None:
     labels, failed = {}, {}
     width = max(len(path.name) for path in paths)
     progress = tqdm(classify(paths, arguments), total=len(paths), unit=" pictures", leave=False, disable=None)
-    for path, result in progress:
-        if isinstance(result, Exception):
-            failed[path] = result
-            continue
-        labels[path] = result
-        line = "  ".join(f"{label} {100 * score:.1f} %" for label, score in result)
-        tqdm.write(f"{path.name:{width}}  {line}")
+    try:
+        for path, result in progress:
+            if isinstance(result, Exception):
+                failed[path] = result
+                continue
+            labels[path] = result
+            line = "  ".join(f"{label} {100 * score:.1f} %" for label, score in result)
+            tqdm.write(f"{path.name:{width}}  {line}")
+    except (OSError, ValueError) as error:  # Of the arguments: no such weights, or more labels than classes.
+        sys.exit(str(error))
     if arguments.csv:
         write_csv(arguments.csv, labels, arguments.top)
         print(f"Labels: {arguments.csv}")

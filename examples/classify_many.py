@@ -77,7 +77,9 @@ class Classifier:
         # A few rows at a time, without pre_buffer: row groups and pictures may be large.
         with pq.ParquetFile(block["paths"][0], pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(16, row_groups=[block["group"]], columns=names):
-                table = pa.Table.from_batches([batch])[max(start, 0) : max(stop, 0)].flatten()
+                table = pa.Table.from_batches([batch])[max(start, 0) : max(stop, 0)]
+                while any(map(pa.types.is_struct, table.schema.types)):
+                    table = table.flatten()
                 yield from zip(*(table[name].to_pylist() for name in names), strict=True)
                 start, stop = start - len(batch), stop - len(batch)
                 if stop <= 0:

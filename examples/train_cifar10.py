@@ -23,6 +23,15 @@ import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
 import allconvnet
 
 
+def change(text: str) -> tuple[str, object]:
+    """A field and its value, from FIELD=VALUE."""
+    field, value = text.split("=", 1)
+    try:
+        return field, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return field, value
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train a net of the paper on CIFAR-10 or CIFAR-100.")
@@ -37,16 +46,20 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=0, help="measure on this many held-out training images")
     parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"], help="default: %(default)s")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe (repeatable)"
+        "--set",
+        action="append",
+        default=[],
+        type=change,
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe (repeatable)",
     )
     arguments = vars(parser.parse_args())
-    if changes := dict(change.split("=", 1) for change in arguments.pop("set")):
-        values = {field: ast.literal_eval(value) for field, value in changes.items()}
-        arguments["recipe"] = dataclasses.replace(allconvnet.RECIPES[arguments["recipe"]], **values)
     fit = {"cifar10": allconvnet.fit_cifar10, "cifar100": allconvnet.fit_cifar100}[arguments.pop("dataset")]
     try:
+        if changes := dict(arguments.pop("set")):
+            arguments["recipe"] = dataclasses.replace(allconvnet.RECIPES[arguments["recipe"]], **changes)
         result = fit(**arguments)
-    except OSError as error:  # For example, if the data set is missing.
+    except (OSError, TypeError, ValueError) as error:  # For example, if the data set is missing.
         sys.exit(str(error))
     print(f"top-1 on {result.images:,} {result.split} images: {result.top1:.2f} %; weights: {result.weights}")
 

@@ -49,13 +49,19 @@ def read_folders(folder: Path) -> tuple[Split, Split, list[str]]:
     images, labels = [], []
     for label, name in enumerate(names):
         paths = sorted((folder / name).glob("[!.]*"))
-        read = allconvnet.load_images(
-            paths, fit="crop", on_error=lambda path, error: print(f"Left out: {path}: {error}")
-        )
+        try:
+            read = allconvnet.load_images(
+                paths, fit="crop", on_error=lambda path, error: print(f"Left out: {path}: {error}")
+            )
+        except ValueError as error:
+            sys.exit(f"{folder / name}: {error}")
         images.append(read)
         labels += [label] * len(read)
     images, labels = np.concatenate(images), np.array(labels)
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
+    try:
+        train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
+    except ValueError as error:  # Fewer than five pictures a class.
+        sys.exit(f"{folder} has too few pictures: {error}")
     return (images[train], labels[train]), (images[test], labels[test]), names
 
 

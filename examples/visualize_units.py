@@ -48,9 +48,8 @@ def strongest(model: keras.Model, layer: str, images: np.ndarray, channels: int,
 def patches(arrays: np.ndarray, units: np.ndarray, field: tuple[int, int, int], background: float) -> np.ndarray:
     """The receptive field of each unit, cut out; parts outside the image have the background color."""
     side, stride, offset = field
-    around = side
-    wide = np.pad(arrays, ((0, 0), (around, around), (around, around), (0, 0)), constant_values=background)
-    corners = units[:, :2] * stride + offset + around
+    wide = np.pad(arrays, ((0, 0), (side, side), (side, side), (0, 0)), constant_values=background)
+    corners = units[:, :2] * stride + offset + side
     return np.stack([one[r : r + side, c : c + side] for one, (r, c) in zip(wide, corners, strict=True)])
 
 

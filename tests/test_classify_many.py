@@ -85,8 +85,10 @@ def test_one_of_two_nodes_is_killed(tmp_path):
     labels = allconvnet.decode_predictions(allconvnet.AllConvNet("strided_cnn_a").predict(images, verbose=0), top=1)
     encoded = [cv2.imencode(".png", image[..., ::-1])[1].tobytes() for image in images]
     column = [{"bytes": encoded[i % 10], "path": f"{i:05}"} for i in range(PICTURES)]
-    pq.write_table(pa.table({"image": column}), tmp_path / "photos.parquet", row_group_size=7_250)
-    columns = ["--image-column", "image.bytes", "--name-column", "image.path"]
+    pq.write_table(
+        pa.table({"photo": [{"image": each} for each in column]}), tmp_path / "photos.parquet", row_group_size=7_250
+    )
+    columns = ["--image-column", "photo.image.bytes", "--name-column", "photo.image.path"]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
     with (tmp_path / "log").open("w") as log:

@@ -1,25 +1,19 @@
 """The sources of the site: reference, tables, figures of the model pages, gallery."""
 
-import importlib
 import json
 import re
-import sys
 from pathlib import Path
 
+import calibrate
+import cards
+import gallery
 import numpy as np
 import pytest
+import tables
 
 import allconvnet
 
 DOCS = Path(__file__).parents[1] / "docs"
-
-
-@pytest.fixture
-def load(monkeypatch):
-    monkeypatch.syspath_prepend(DOCS)
-    yield importlib.import_module
-    for name in ("tables", "cards", "calibrate", "gallery"):
-        sys.modules.pop(name, None)
 
 
 def test_reference_has_each_public_name_once():
@@ -28,8 +22,7 @@ def test_reference_has_each_public_name_once():
     assert sorted([*names, "__version__"]) == sorted(allconvnet.__all__)
 
 
-def test_results_are_those_of_the_published_weights(load):
-    tables = load("tables")
+def test_results_are_those_of_the_published_weights():
     assert sorted(tables.RESULTS) == sorted(allconvnet.list_weights())
     for name, row in tables.RESULTS.items():
         record = allconvnet.weights_info(name)
@@ -43,12 +36,11 @@ def test_results_are_those_of_the_published_weights(load):
         assert (DOCS / f"confusion/{name}.png").exists()
 
 
-def test_results_are_measured_again(load, cifar10):
+def test_results_are_measured_again(cifar10):
     """All but the times, for the fastest net."""
-    cards = load("cards")
     name = "strided_cnn_a.cifar10_v1"
     row, classes = cards.measure(name)
-    kept = next(found for found in cards.read(DOCS / "results.csv") if found["name"] == name)
+    kept = tables.RESULTS[name]
     assert list(row) == list(kept)
     for key, value in row.items():
         if key != "name" and not key.startswith("ms_"):
@@ -57,8 +49,8 @@ def test_results_are_measured_again(load, cifar10):
     assert len(classes) == 10
 
 
-def test_calibration_error(load):
-    error = load("cards").calibration_error
+def test_calibration_error():
+    error = cards.calibration_error
     sure = np.array([[0.9, 0.1]] * 10)
     assert error(sure, np.array([True] * 9 + [False])) == pytest.approx(0)
     assert error(sure, np.array([True] * 5 + [False] * 5)) == pytest.approx(40)
@@ -67,9 +59,8 @@ def test_calibration_error(load):
     assert error(both, np.array([True] * 6 + [False] * 4 + [True] * 9 + [False])) == pytest.approx(30)
 
 
-def test_temperature(load, tmp_path, monkeypatch, capsys):
+def test_temperature(tmp_path, monkeypatch, capsys):
     """Labels drawn with the probabilities of logits that are then multiplied by 0.6."""
-    calibrate = load("calibrate")
     random = np.random.default_rng(0)
     logits = random.normal(0, 3, (20_000, 10))
     cumulated = calibrate.probabilities(logits, 1).cumsum(axis=1)
@@ -97,8 +88,7 @@ def test_temperature(load, tmp_path, monkeypatch, capsys):
             calibrate.main(tmp_path)
 
 
-def test_pages_are_those_of_the_package(load):
-    tables = load("tables")
+def test_pages_are_those_of_the_package():
     pages = tables.pages()
     assert {path.stem for path in pages if path.parent.name == "models"} == {*allconvnet.list_variants(), "index"}
     assert not [path.name for path, text in pages.items() if not path.exists() or path.read_text() != text]
@@ -109,8 +99,7 @@ def test_pages_are_those_of_the_package(load):
     assert "There are no published weights" in pages[DOCS / "models/all_cnn_large.md"]
 
 
-def test_tables_are_filled_in(load):
-    tables = load("tables")
+def test_tables_are_filled_in():
     page = "a\n<!-- table fast -->\n{}<!-- end -->\nb\n<!-- table recipes fast best -->\n{}<!-- end -->\n"
     filled = page.format(tables.fast() + "\n", tables.recipes("fast", "best") + "\n")
     assert tables.filled(page.format("old\n", "")) == tables.filled(page.format("", "\n")) == filled
@@ -118,8 +107,7 @@ def test_tables_are_filled_in(load):
         tables.filled("<!-- table fast -->\ntext\n<!-- table fast -->\n<!-- end -->\n")
 
 
-def test_gallery_shows_stored_output(load, monkeypatch):
-    gallery = load("gallery")
+def test_gallery_shows_stored_output(monkeypatch):
     monkeypatch.setattr(gallery, "STORED", {"train_cifar10"})
     source = ["text"]
     gallery.add_stored_output(None, "gallery/classify_image", source)
@@ -129,7 +117,7 @@ def test_gallery_shows_stored_output(load, monkeypatch):
     assert "literalinclude:: /outputs/train_cifar10.txt" in source[0]
 
 
-def test_gallery_takes_the_pictures_of_an_example(load, tmp_path):
+def test_gallery_takes_the_pictures_of_an_example(tmp_path):
     pytest.importorskip("sphinx_gallery")
     (tmp_path / "site").mkdir()
     (tmp_path / "marked.png").write_bytes(b"picture")
@@ -137,13 +125,12 @@ def test_gallery_takes_the_pictures_of_an_example(load, tmp_path):
         "src_file": str(tmp_path / "mark_photograph.py"),
         "image_path_iterator": iter([str(tmp_path / "site/1.png")]),
     }
-    text = load("gallery").pictures(("code", "", 1), values, {"src_dir": str(tmp_path)})
+    text = gallery.pictures(("code", "", 1), values, {"src_dir": str(tmp_path)})
     assert "site/1.png" in text
     assert not (tmp_path / "marked.png").exists()
 
 
-def test_examples_that_do_not_run_have_stored_output(load):
-    gallery = load("gallery")
+def test_examples_that_do_not_run_have_stored_output():
     examples = {path.stem for path in (DOCS.parent / "examples").glob("*.py")}
     assert set(gallery.NEEDS) <= examples
     assert set(gallery.PICTURES) <= set(gallery.NEEDS)

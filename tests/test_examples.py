@@ -2,11 +2,9 @@
 
 import ast
 import csv
-import importlib.util
 import itertools
 import os
 import pickle
-import re
 import shutil
 import subprocess
 import sys
@@ -44,15 +42,6 @@ def run(script, folder, *arguments, options=()):
     assert result.returncode == 0, result.stderr[-3000:]
     assert "absl::InitializeLog" not in result.stderr, "TensorFlow's start-up messages"
     return result.stdout.splitlines()
-
-
-def load(path):
-    """A script as a module, which finds the modules beside it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    with mock.patch.object(sys, "path", [str(path.parent), *sys.path]):
-        spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -94,7 +83,8 @@ def test_classify_image(tmp_path):
 
 def test_contact_sheet(tmp_path):
     """No more cells than `CELLS`; texts are gray, since nobody knows whether a label is right."""
-    classify = load(EXAMPLES / "classify_image.py")
+    import classify_image as classify
+
     paths = [tmp_path / f"{number}.png" for number in range(classify.CELLS + 1)]
     for path in paths:
         cv2.imwrite(str(path), np.full((9, 9, 3), 255, np.uint8))
@@ -120,7 +110,8 @@ def test_mark_photograph(tmp_path):
 
 def test_marks_do_not_overlap():
     """From the strongest window on, as long as there is one beside all before it."""
-    mark = load(EXAMPLES / "mark_photograph.py")
+    import mark_photograph as mark
+
     scores = np.random.default_rng(0).uniform(0, 0.9, (30, 40, 10))
     scores[7, 9, 3] = 0.99
     found = mark.find(scores, "cifar10", top=99, at_least=0.0)
@@ -153,11 +144,10 @@ def test_train_and_evaluate(tmp_path, monkeypatch):
     arguments = ["model_a.cifar10_v1", "--data", str(folder)]
     lines = run("evaluate_cifar10.py", tmp_path, *arguments, options=["-c", SMALL])
     top1 = allconvnet.evaluate_top1(allconvnet.AllConvNet("model_a"), *allconvnet.load_cifar10(folder)[1])
-    assert re.fullmatch(r"Weights to measure: 1; about [\d,]+ seconds\.", lines[0])
-    assert lines[1] == f"model_a.cifar10_v1: top-1 {top1:.2f} % on 60 images; published 90.89 %"
+    assert lines[-1] == f"model_a.cifar10_v1: top-1 {top1:.2f} % on 60 images; published 90.89 %"
     lines = run("evaluate_cifar10.py", tmp_path, "--data", str(folder), options=["-c", SMALL])
     default = allconvnet.weights_info("all_cnn_c.cifar10")
-    assert [line.partition(":")[0] for line in lines[1:]] == [default.name]
+    assert lines[-1].partition(":")[0] == default.name
 
 
 def test_recipe_with_changed_fields(tmp_path):
@@ -168,7 +158,8 @@ def test_recipe_with_changed_fields(tmp_path):
 
 def test_curves(tmp_path):
     """In a copy of a run's folder: three sizes of images, two of them after a line, and the accuracy measured."""
-    curves = load(DOCS / "curves.py")
+    import curves
+
     shutil.copytree(DOCS / "runs/fast.seed0", tmp_path / "run")
     with mock.patch.object(curves.plt, "close"):
         path = curves.draw(tmp_path / "run")
@@ -187,7 +178,8 @@ def test_curves(tmp_path):
 
 def test_comparison():
     """A row for each of the twelve nets, none on another."""
-    comparison = load(DOCS / "comparison.py")
+    import comparison
+
     with mock.patch.object(comparison, "save") as save:
         comparison.main()
     (figure, _), _ = save.call_args
@@ -203,7 +195,9 @@ def test_comparison():
 @pytest.mark.parametrize("variant", ["model_b", "strided_cnn_a", "all_cnn_c", "all_cnn_b_imagenet", "all_conv_keras"])
 def test_blocks_of_a_diagram(variant):
     """They are the feature maps of the net as it is built."""
-    blocks = load(DOCS / "diagrams.py").blocks(SPECS[variant])
+    import diagrams
+
+    blocks = diagrams.blocks(SPECS[variant])
     layers = allconvnet.AllConvNet(variant, weights=None, classifier_activation=None).layers
     maps = [layer for layer in layers if isinstance(layer, keras.layers.Conv2D | keras.layers.MaxPooling2D)]
     shapes = [(SPECS[variant].side, 3), *((layer.output.shape[1], layer.output.shape[3]) for layer in maps)]
@@ -217,7 +211,8 @@ def test_blocks_of_a_diagram(variant):
 
 def test_diagrams():
     """One for each net, small; none of the sizes of maps is written on another."""
-    diagrams = load(DOCS / "diagrams.py")
+    import diagrams
+
     assert {path.stem for path in diagrams.FOLDER.glob("*.png")} == set(SPECS)
     assert max(path.stat().st_size for path in diagrams.FOLDER.glob("*.png")) < 30_000
     for variant in SPECS:
@@ -264,24 +259,6 @@ def test_transfer_learning_without_cifar100(tmp_path, monkeypatch):
     assert "1437 training pictures, 10 classes, 360 test pictures" in lines
 
 
-def test_tasks_of_the_transfer_benchmark():
-    """Ten tasks that share no class; the first pictures of each class, and all test pictures."""
-    transfer = load(EXAMPLES.parent / "benchmarks/transfer.py")
-    labels = np.arange(2000) % 100
-    images = np.broadcast_to(labels[:, None, None, None], (2000, 32, 32, 3)).astype("uint8")
-    seen = []
-    for choose in (False, True):
-        for (train, train_labels), (test, test_labels) in transfer.tasks(
-            ((images, labels), (images, labels)), choose, 5
-        ):
-            assert np.bincount(train_labels).tolist() == [5] * 10
-            assert np.bincount(test_labels).tolist() == [20] * 10
-            classes = {number: {*train[train_labels == number][:, 0, 0, 0].tolist()} for number in range(10)}
-            assert classes == {number: {*test[test_labels == number][:, 0, 0, 0].tolist()} for number in range(10)}
-            seen += [label for labels_of_class in classes.values() for label in labels_of_class]
-    assert sorted(seen) == list(range(100))
-
-
 @pytest.mark.parametrize(
     ("script", "package", "message"),
     [
@@ -300,7 +277,10 @@ def test_missing_package_is_one_line(tmp_path, script, package, message):
 
 
 def test_errors_of_arguments(tmp_path):
-    cv2.imwrite(str(tmp_path / "narrow.png"), np.zeros((300, 120, 3), np.uint8))
+    for name in ("narrow.png", "folders/a/1.png", "few/a/1.png", "few/b/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((300, 120, 3), np.uint8))
+    (tmp_path / "folders/b").mkdir()
     for script, arguments, match in [
         ("mark_photograph.py", ["narrow.png"], "this photograph would be 26x64: use a larger --height"),
         (
@@ -313,6 +293,15 @@ def test_errors_of_arguments(tmp_path):
             ["nowhere"],
             "nowhere must have a subfolder of pictures for each of two or more classes; found []",
         ),
+        ("transfer_learning.py", ["folders"], "folders/b: There is no picture that can be read."),
+        ("transfer_learning.py", ["few"], "few has too few pictures: "),
+        (
+            "classify_image.py",
+            ["narrow.png", "--top", "11"],
+            "Invalid top. Received: top=11. Allowed: a whole number, 1 to 10",
+        ),
+        ("train_cifar10.py", ["--set", "x"], "argument --set: invalid change value: 'x'"),
+        ("train_cifar10.py", ["--set", "flip=both"], "Unknown flip. Received: flip='both'. Allowed: 'alternating'"),
         ("classify_image.py", ["--output", "sheet"], "--output sheet must end in .png, .jpg or another format"),
         ("classify_image.py", ["--csv", "nowhere/labels.csv"], "there is no folder nowhere for labels.csv"),
         ("evaluate_cifar10.py", ["--all", "model_a.cifar10_v1"], "pass either --all or names of weights"),

@@ -235,6 +235,7 @@ def test_channels_first_is_refused():
         ({"weights": None, "input_shape": 32}, r"Invalid input_shape. Received: input_shape=32"),
         ({"weights": 3}, r"Unknown weights for 'all_cnn_c'. Received: weights=3"),
         ({"weights": "http://127.0.0.1/x.weights.h5"}, r"sha256"),
+        ({"weights": "~no one/x.h5"}, r"Invalid weights. Received: weights='~no one/x.h5'. Allowed: a path"),
         ({"weights": None, "pooling": "avg"}, r"pooling='avg' needs include_top=False.*its own global average"),
         ({"weights": None, "pooling": "mean", "include_top": False}, r"Unknown pooling.*'avg', 'max' or None"),
         ({"weights": None, "classes": 0}, r"Invalid classes. Received: classes=0"),
@@ -242,6 +243,11 @@ def test_channels_first_is_refused():
         ({"weights": None, "include_top": False, "fresh_head": True}, r"fresh_head .* need include_top=True"),
         ({"weights": None, "input_shape": (32, 32)}, r"Invalid input_shape"),
         ({"weights": None, "input_shape": (32, 32, 4)}, r"\(height, width, 3 or 1\)"),
+        (
+            {"weights": None, "dense_prediction": True, "input_shape": (31, 64, 3)},
+            r"Invalid input_shape.*sides of at least 32 or None",
+        ),
+        ({"weights": None, "dense_prediction": True, "include_top": False}, r"dense_prediction need include_top=True"),
     ],
 )
 def test_bad_arguments(arguments, match):
@@ -266,6 +272,8 @@ def test_round_trip(variant, tmp_path):
     for dtype, tolerance in (("float32", 0), ("float16", 1e-3)):
         path = tmp_path / f"{dtype}.weights.h5"
         save_weights(model, path, variant=variant, class_names=[*"abcd"], dtype=dtype)
+        with h5py.File(path) as file:
+            assert file.attrs["variant"] == variant
         for again, weights in zip(AllConvNet(variant, weights=path).get_weights(), model.get_weights(), strict=True):
             np.testing.assert_allclose(again, weights, rtol=tolerance, atol=tolerance)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["float16.weights.h5", "float32.weights.h5"]
@@ -278,11 +286,6 @@ def test_home_folder_and_numpy_names(tmp_path, monkeypatch):
     assert (tmp_path / "x.weights.h5").is_file()
     scores = run(AllConvNet("model_a", weights="~/x.weights.h5"), pixels())
     assert {name for name, _ in decode_predictions(scores, weights="~/x.weights.h5")[0]} == {"cat", "dog"}
-
-
-def test_home_folder_of_nobody():
-    with pytest.raises(ValueError, match=r"Invalid weights. Received: weights='~no one/x.h5'. Allowed: a path"):
-        AllConvNet(weights="~no one/x.h5")
 
 
 def test_our_files_are_keras_files(saved):
@@ -320,26 +323,6 @@ def test_files_of_keras_2_are_read(tmp_path, whole_model):
     again = AllConvNet("all_conv_keras", weights=tmp_path / "weights.994-0.56.hdf5")
     images = pixels()
     np.testing.assert_allclose(run(model, images), run(again, images), atol=1e-6)
-
-
-def test_file_of_another_variant_is_refused(saved):
-    _, path = saved
-    with pytest.raises(ValueError, match=r"holds weights of 'all_cnn_c'; use AllConvNet\('all_cnn_c'"):
-        AllConvNet("convpool_cnn_c", weights=path)
-
-
-def test_file_of_other_shapes_is_refused(tmp_path):
-    AllConvNet("model_a", weights=None).save_weights(tmp_path / "x.weights.h5")
-    with pytest.raises(ValueError, match=r"x.weights.h5' does not fit 'all_cnn_c'. Kernels: "):
-        AllConvNet(weights=tmp_path / "x.weights.h5")
-
-
-def test_missing_and_broken_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no weights file"):
-        AllConvNet(weights=tmp_path / "none.weights.h5")
-    (tmp_path / "bad.weights.h5").write_bytes(b"not hdf5")
-    with pytest.raises(ValueError, match="not an HDF5 file"):
-        AllConvNet(weights=tmp_path / "bad.weights.h5")
 
 
 def test_other_classes_get_a_fresh_class_convolution(saved):
@@ -394,7 +377,6 @@ def test_normalization_travels_with_the_file(tmp_path):
             r"not 'model_a' as AllConvNet builds it: step 1 is 96 Conv2D 3x3, .*not 96 Conv2D 5x5",
         ),
         ({"class_names": ["cat"]}, r"a list of 10 strings, one per class, .* Received: 1 names"),
-        ({"class_names": "cat"}, r"a list of 10 strings, one per class, .* Received: 'cat'"),
     ],
 )
 def test_what_cannot_be_saved(change, match, tmp_path):
@@ -413,6 +395,26 @@ def test_net_with_another_layer_is_not_saved(added, tmp_path):
         save_weights(model, tmp_path / "x.weights.h5", variant="model_a", class_names=[*"abcdefghij"])
 
 
+@pytest.mark.parametrize(
+    ("layer", "change", "match"),
+    [
+        ("relu1", {"max_value": 6.0}, "step 2 is ReLU, another max_value, not ReLU"),
+        ("relu1", {"negative_slope": 0.1}, "ReLU, another negative_slope"),
+        ("conv5", {"dilation_rate": 2}, "valid, another dilation_rate"),
+        ("conv1", {"activation": "tanh"}, "step 1 is 96 Conv2D 5x5, stride 1, same, activation"),
+        ("conv1", {"use_bias": False}, "same, another use_bias"),
+    ],
+)
+def test_net_with_a_changed_layer_is_not_saved(layer, change, match, tmp_path):
+    def changed(original):
+        own = change if original.name == layer else {}
+        return type(original).from_config(original.get_config() | own)
+
+    model = keras.models.clone_model(AllConvNet("model_a", weights=None), clone_function=changed)
+    with pytest.raises(ValueError, match=match):
+        save_weights(model, tmp_path / "x.weights.h5", variant="model_a", class_names=[*"abcdefghij"])
+
+
 @pytest.mark.parametrize("options", [{"input_shape": (33, 34, 1), "dropout": True}, {"dense_prediction": True}])
 def test_net_of_any_form_is_saved(options, tmp_path):
     model = AllConvNet("model_a", weights=None, **{"input_shape": (33, 34, 3)} | options)
@@ -421,13 +423,10 @@ def test_net_of_any_form_is_saved(options, tmp_path):
     assert np.array_equal(again.get_weights()[0], model.get_weights()[0])
 
 
-def test_weights_out_of_range_are_not_saved(tmp_path):
+def test_weights_out_of_range_of_float16_are_saved(tmp_path):
     model = AllConvNet("model_a", weights=None, classes=2)
     model.get_layer("class_conv").bias.assign([0.0, 1e6])
-    arguments = {"variant": "model_a", "class_names": ["cat", "dog"]}
-    with pytest.raises(ValueError, match=r"not finite in float16; dtype=\"float32\""):
-        save_weights(model, tmp_path / "x.weights.h5", **arguments)
-    save_weights(model, tmp_path / "x.weights.h5", **arguments, dtype="float32")
+    save_weights(model, tmp_path / "x.weights.h5", variant="model_a", class_names=["cat", "dog"], dtype="float32")
     assert AllConvNet("model_a", weights=tmp_path / "x.weights.h5").get_weights()[-1].tolist() == [0, 1e6]
 
 
@@ -587,18 +586,6 @@ def test_dense_prediction_of_uneven_sides(photograph):
     even, uneven = run(net, photograph[None, :64, :96]), run(net, photograph[None, :67, :97])
     assert even.shape == uneven.shape == (1, 9, 17, 10)
     np.testing.assert_allclose(even[:, :6, :14], uneven[:, :6, :14], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "match"),
-    [
-        ({"input_shape": (31, 64, 3)}, r"Invalid input_shape.*sides of at least 32 or None"),
-        ({"include_top": False}, r"dense_prediction need include_top=True"),
-    ],
-)
-def test_dense_prediction_errors(arguments, match):
-    with pytest.raises(ValueError, match=match):
-        AllConvNet(weights=None, dense_prediction=True, **arguments)
 
 
 def test_normalization_layers_of_older_models(tmp_path, cifar10):

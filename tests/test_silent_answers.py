@@ -1,10 +1,13 @@
 """What would give a wrong answer without a word is refused."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
 from allconvnet import AllConvNet, decode_predictions, evaluate_top1, save_weights, to_picture
+from allconvnet._errors import shortened
 
 IMAGES = np.zeros((2, 32, 32, 3), "uint8")
 
@@ -83,7 +86,7 @@ def test_no_model():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
 def test_weights_beyond_the_file(net, tmp_path, value):
-    with pytest.raises(ValueError, match=r"weights are not finite in float16"):
+    with pytest.raises(ValueError, match=r"weights are not finite in float16; dtype=\"float32\""):
         save_weights(with_bias(net, value), tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=["a", "b"])
     assert not list(tmp_path.iterdir())
 
@@ -93,9 +96,10 @@ def test_weights_beyond_the_file(net, tmp_path, value):
 )
 def test_names_of_classes(net, tmp_path, names):
     """Those of a set have no order."""
-    with pytest.raises(ValueError, match=r"class_names must be a list, a tuple or an array of strings"):
+    received = re.escape(f" Received: {shortened(names)}.")
+    with pytest.raises(ValueError, match=rf"class_names must be a list, a tuple or an array of strings\.{received}"):
         decode_predictions(np.ones((1, 2)), class_names=names)
-    with pytest.raises(ValueError, match=r"class_names must be a list of 2 strings"):
+    with pytest.raises(ValueError, match=rf"class_names must be a list of 2 strings, one per class, .*{received}"):
         save_weights(net, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=names)
 
 

@@ -1,26 +1,18 @@
 """The transfer benchmark: its tasks, its results file, and that docs/howto/transfer.md shows what the file says."""
 
-import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
-import pytest
+import transfer
+from transfer_learning import few_shot_task
 
 import allconvnet
 from allconvnet._fit_arguments import Call
 from allconvnet._weights import CLASS_NAMES
 
 TOP = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def transfer():
-    spec = importlib.util.spec_from_file_location("transfer", TOP / "benchmarks/transfer.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def data(classes, each):
@@ -30,7 +22,7 @@ def data(classes, each):
     return (images, labels), (images[: 2 * classes], labels[: 2 * classes])
 
 
-def test_superclasses(transfer):
+def test_superclasses():
     assert np.bincount(transfer.SUPERCLASSES).tolist() == [5] * 20
     names = np.array(allconvnet.CIFAR100_CLASSES)
     fruit = names[transfer.SUPERCLASSES == 4]
@@ -39,27 +31,31 @@ def test_superclasses(transfer):
     assert vehicles.tolist() == ["bicycle", "bus", "motorcycle", "pickup_truck", "train"]
 
 
-def test_no_weights_have_seen_the_classes_of_their_task(transfer, monkeypatch):
+def test_no_weights_have_seen_the_classes_of_their_task(monkeypatch):
     """Neither in the tasks of the benchmark nor in that of the example."""
     names, seen = np.array(allconvnet.CIFAR100_CLASSES), {*CLASS_NAMES["transfer"]}
 
     def classes(choose):
-        splits = transfer.tasks(data(100, 5), choose, 5)
+        splits = list(transfer.tasks(data(100, 5), choose, 5))
+        assert len(splits) == 5
+        for (images, labels), (test_images, test_labels) in splits:
+            assert (np.bincount(labels).tolist(), np.bincount(test_labels).tolist()) == ([5] * 10, [2] * 10)
+            pairs = zip(test_labels, test_images[:, 0, 0, 0] % 100, strict=True)
+            assert {*pairs} == {*zip(labels, images[:, 0, 0, 0] % 100, strict=True)}
         return {name for (images, _), _ in splits for name in names[images[:, 0, 0, 0] % 100]}
 
-    assert not classes(choose=False) & seen
+    assert classes(choose=False) == {*allconvnet.CIFAR100_CLASSES} - seen
     assert classes(choose=True) == seen - {*allconvnet.CIFAR10_CLASSES}
     # As docs/howto/transfer.md says: each of the new classes has the superclass of one that was seen.
     assert set(transfer.SUPERCLASSES) == {transfer.SUPERCLASSES[names == name].item() for name in classes(choose=True)}
     assert {plan[0] for plan in transfer.PLAN if plan[2] == "transfer"} == {"10 classes"}
     monkeypatch.setattr(allconvnet, "load_cifar100", lambda: data(100, 5))
-    few_shot_task = importlib.import_module("transfer_learning").few_shot_task  # The benchmark has put it on the path.
     (images, labels), _, chosen = few_shot_task(5, seed=0)
     assert not {*chosen} & seen
     assert [chosen[label] for label in labels] == names[images[:, 0, 0, 0] % 100].tolist()
 
 
-def test_train(transfer, monkeypatch, tmp_path):
+def test_train(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(transfer, "_fit", lambda call: calls.append(call) or SimpleNamespace(top1=1.0))
     monkeypatch.setattr("sys.argv", ["transfer.py", "--train", str(tmp_path)])
@@ -67,7 +63,7 @@ def test_train(transfer, monkeypatch, tmp_path):
     assert calls == [Call("transfer", "all_cnn_c", "best", None, None, 0, tmp_path, "auto", 0)]
 
 
-def test_runs_have_other_training_pictures(transfer):
+def test_runs_have_other_training_pictures():
     """As many runs as there are pictures for, each with `count` of every new class, and all test pictures."""
     splits = list(transfer.runs(data(100, 500), "20 superclasses", 5, 700))
     assert len(splits) == 3
@@ -82,7 +78,7 @@ def test_runs_have_other_training_pictures(transfer):
     assert len(list(transfer.runs(data(100, 500), "100 classes", 1, 5))) == 1
 
 
-def test_features_are_computed_once(transfer):
+def test_features_are_computed_once():
     class Model:
         seen = 0
 
@@ -97,7 +93,7 @@ def test_features_are_computed_once(transfer):
     assert extractor.model.seen == 4
 
 
-def test_a_stopped_run_goes_on(transfer, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(allconvnet, "load_cifar10", lambda: data(10, 5000))
     monkeypatch.setattr(allconvnet, "feature_extractor", lambda net, weights: None)
     accuracies = iter([50.0, 54.0, 90.0, 91.0])
@@ -111,7 +107,7 @@ def test_a_stopped_run_goes_on(transfer, tmp_path, monkeypatch):
     ]
 
 
-def test_docs_show_the_results(transfer, tmp_path):
+def test_docs_show_the_results(tmp_path):
     rows = transfer.read(TOP / "docs/transfer.csv")
     planned = {(*plan[:4], str(count)) for plan in transfer.PLAN for count in plan[5]}
     assert {tuple(row[key] for key in transfer.KEYS) for row in rows} <= planned
