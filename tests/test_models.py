@@ -400,7 +400,7 @@ def test_net_with_another_layer_is_not_saved(added, tmp_path):
     [
         ("relu1", {"max_value": 6.0}, "step 2 is ReLU, another max_value, not ReLU"),
         ("relu1", {"negative_slope": 0.1}, "ReLU, another negative_slope"),
-        ("conv5", {"dilation_rate": 2}, "valid, another dilation_rate"),
+        ("conv3", {"dilation_rate": 2}, "valid, another dilation_rate"),
         ("conv1", {"activation": "tanh"}, "step 1 is 96 Conv2D 5x5, stride 1, same, activation"),
         ("conv1", {"use_bias": False}, "same, another use_bias"),
     ],
