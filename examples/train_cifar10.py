@@ -22,6 +22,9 @@ import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
 
 import allconvnet
 
+# How to train on each data set, and the recipe by default.
+FITS = {"cifar10": (allconvnet.fit_cifar10, "best"), "cifar100": (allconvnet.fit_cifar100, "cifar100")}
+
 
 def change(text: str) -> tuple[str, object]:
     """A field and its value, from FIELD=VALUE."""
@@ -36,7 +39,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train a net of the paper on CIFAR-10 or CIFAR-100.")
     parser.add_argument("--variant", default="all_cnn_c", help="name of the net (default: %(default)s)")
-    parser.add_argument("--recipe", default="best", choices=list(allconvnet.RECIPES), help="default: %(default)s")
+    recipes = "default: best; with --dataset cifar100: cifar100"
+    parser.add_argument("--recipe", choices=list(allconvnet.RECIPES), help=recipes)
     places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, or else a download"
     parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
     parser.add_argument("--epochs", type=int, help="number of epochs (default: that of the recipe)")
@@ -44,7 +48,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, help="default: <variant>-<dataset>-<recipe>-seed<seed>...")
     parser.add_argument("--precision", default="auto", help="float32, mixed_bfloat16 or auto (default: %(default)s)")
     parser.add_argument("--held-out", type=int, default=0, help="measure on this many held-out training images")
-    parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"], help="default: %(default)s")
+    parser.add_argument("--dataset", default="cifar10", choices=list(FITS), help="default: %(default)s")
     parser.add_argument(
         "--set",
         action="append",
@@ -54,7 +58,8 @@ def main() -> None:
         help="change a field of the recipe (repeatable)",
     )
     arguments = vars(parser.parse_args())
-    fit = {"cifar10": allconvnet.fit_cifar10, "cifar100": allconvnet.fit_cifar100}[arguments.pop("dataset")]
+    fit, default = FITS[arguments.pop("dataset")]
+    arguments["recipe"] = arguments["recipe"] or default
     try:
         if changes := dict(arguments.pop("set")):
             arguments["recipe"] = dataclasses.replace(allconvnet.RECIPES[arguments["recipe"]], **changes)

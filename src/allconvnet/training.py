@@ -109,7 +109,7 @@ def fit_cifar10(
 def fit_cifar100(
     variant: Variant = "all_cnn_c",
     *,
-    recipe: str | Recipe = "best",
+    recipe: str | Recipe = "cifar100",
     data: Data = None,
     epochs: int | None = None,
     seed: int = 0,
@@ -120,6 +120,7 @@ def fit_cifar100(
     """Trains a CIFAR net of the paper on CIFAR-100, with its fine labels.
 
     Arguments, result and errors are those of `fit_cifar10`; `data` is the source for `load_cifar100`, or its result.
+    The recipe "cifar100" is "best" with another temperature.
 
     Example:
         >>> import allconvnet
