@@ -22,8 +22,7 @@ import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
 
 import allconvnet
 
-# How to train on each data set, and the recipe by default.
-FITS = {"cifar10": (allconvnet.fit_cifar10, "best"), "cifar100": (allconvnet.fit_cifar100, "cifar100")}
+FITS = {"cifar10": allconvnet.fit_cifar10, "cifar100": allconvnet.fit_cifar100}
 
 
 def change(text: str) -> tuple[str, object]:
@@ -39,8 +38,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train a net of the paper on CIFAR-10 or CIFAR-100.")
     parser.add_argument("--variant", default="all_cnn_c", help="name of the net (default: %(default)s)")
-    recipes = "default: best; with --dataset cifar100: cifar100"
-    parser.add_argument("--recipe", choices=list(allconvnet.RECIPES), help=recipes)
+    defaults = ", ".join(f"{fit.__kwdefaults__['recipe']} for {name}" for name, fit in FITS.items())
+    parser.add_argument("--recipe", choices=list(allconvnet.RECIPES), help=f"default: {defaults}")
     places = "$ALLCONVNET_CIFAR10 or $ALLCONVNET_CIFAR100, or else a download"
     parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
     parser.add_argument("--epochs", type=int, help="number of epochs (default: that of the recipe)")
@@ -58,13 +57,13 @@ def main() -> None:
         help="change a field of the recipe (repeatable)",
     )
     arguments = vars(parser.parse_args())
-    fit, default = FITS[arguments.pop("dataset")]
-    arguments["recipe"] = arguments["recipe"] or default
+    fit = FITS[arguments.pop("dataset")]
+    arguments["recipe"] = arguments["recipe"] or fit.__kwdefaults__["recipe"]
     try:
         if changes := dict(arguments.pop("set")):
             arguments["recipe"] = dataclasses.replace(allconvnet.RECIPES[arguments["recipe"]], **changes)
         result = fit(**arguments)
-    except (OSError, TypeError, ValueError) as error:  # For example, if the data set is missing.
+    except (FloatingPointError, OSError, TypeError, ValueError) as error:  # Such as no data set, or rates too high.
         sys.exit(str(error))
     print(f"top-1 on {result.images:,} {result.split} images: {result.top1:.2f} %; weights: {result.weights}")
 

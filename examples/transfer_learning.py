@@ -60,7 +60,7 @@ def read_folders(folder: Path) -> tuple[Split, Split, list[str]]:
     images, labels = np.concatenate(images), np.array(labels)
     try:
         train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
-    except ValueError as error:  # Fewer than five pictures a class.
+    except ValueError as error:  # Such as one picture in a class, or fewer test pictures than classes.
         sys.exit(f"{folder} has too few pictures: {error}")
     return (images[train], labels[train]), (images[test], labels[test]), names
 

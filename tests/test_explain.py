@@ -360,6 +360,8 @@ def test_class_map_without_average():
         class_activation_map(with_relu(layers.Flatten()), IMAGES)
     with pytest.raises(ValueError, match=r"must be from a GlobalAveragePooling2D\. Received: Dense"):
         class_activation_map(with_relu(layers.GlobalAveragePooling2D(), layers.Dense(2, activation="softmax")), IMAGES)
+    with pytest.raises(ValueError, match=r"Received: GlobalAveragePooling2D"):
+        class_activation_map(with_relu(layers.GlobalAveragePooling2D(data_format="channels_first")), IMAGES)
 
 
 def test_layers_that_another_model_called_first(net, pictures):

@@ -386,9 +386,11 @@ def test_archive_is_checked(name, load, sha256, server, cache, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
-def test_damaged_copy_without_a_mirror(cache, unpackaged):
-    cache.mkdir()
-    (cache / unpackaged.file).write_bytes(b"damaged")
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_no_copy_and_no_mirror(cache, unpackaged, content):
+    if content:
+        cache.mkdir()
+        (cache / unpackaged.file).write_bytes(content)
     with pytest.raises(
         OSError, match=r"is not in the package. Set ALLCONVNET_WEIGHTS_URL to the URL of a folder with 'all_cnn_c"
     ):

@@ -403,6 +403,8 @@ def test_net_with_another_layer_is_not_saved(added, tmp_path):
         ("conv3", {"dilation_rate": 2}, "valid, another dilation_rate"),
         ("conv1", {"activation": "tanh"}, "step 1 is 96 Conv2D 5x5, stride 1, same, activation"),
         ("conv1", {"use_bias": False}, "same, another use_bias"),
+        ("class_conv", {"activation": keras.layers.ReLU()}, "valid, activation"),
+        ("conv1", {"strides": (1, 2)}, "stride 1x2"),
     ],
 )
 def test_net_with_a_changed_layer_is_not_saved(layer, change, match, tmp_path):

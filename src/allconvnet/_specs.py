@@ -168,7 +168,7 @@ _FAMILY_NOTES = {
 }
 
 
-# Of LeakyReLU in all_cnn_large: that of Graham, after whose DeepCNet the net was made. The paper does not give its own.
+# Slope of LeakyReLU in all_cnn_large, from Graham's DeepCNet, on which the net is based; the paper gives none.
 LEAKY_SLOPE = 1 / 3
 
 

@@ -226,10 +226,11 @@ def _steps(model: keras.Model) -> Iterator[str]:
         if kind in ("Conv2D", "MaxPooling2D"):
             size = layer.kernel_size if kind == "Conv2D" else layer.pool_size
             padding = "same" if padded else layer.padding
-            if getattr(getattr(layer, "activation", None), "__name__", "linear") != "linear":
+            activation = getattr(layer, "activation", None)
+            if activation and getattr(activation, "__name__", "") != "linear":
                 other += ", activation"
-            filters = getattr(layer, "filters", "")
-            yield f"{filters} {kind} {size[0]}x{size[1]}, stride {layer.strides[0]}, {padding}{other}"
+            filters, stride = getattr(layer, "filters", ""), "x".join(map(str, dict.fromkeys(layer.strides)))
+            yield f"{filters} {kind} {size[0]}x{size[1]}, stride {stride}, {padding}{other}"
         elif not layer.name.startswith(_OPTIONAL):
             yield f"{kind}{other}"
         padded = layer.name.startswith("pad")

@@ -125,7 +125,8 @@ def class_activation_map(
     last = calls[-1].operation
     activated = _graph.activation_of(last) in _graph.LAST_ACTIVATIONS and not _graph.is_argument(last)
     end = calls[-2 if activated and len(calls) > 1 else -1]
-    if not isinstance(end.operation, layers.GlobalAveragePooling2D):
+    average = isinstance(end.operation, layers.GlobalAveragePooling2D)
+    if not average or end.operation.data_format != "channels_last":
         kind = type(end.operation).__name__
         raise ValueError(f"The logits must be from a GlobalAveragePooling2D. Received: {kind} {end.operation.name!r}.")
     count = end.output.shape[-1]

@@ -67,8 +67,8 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
             permanently, and training can fail.
         dropout: whether to include the paper's dropout layers, which are active in training only.
         dense_prediction: whether to return scores for each window of a larger image. Windows have the default
-            size (for the CIFAR nets, 32x32 pixels, one every 4 pixels). An image of the default size is one window and
-            gets the scores of the classifier.
+            size (for most nets, 32x32 pixels, one every 4 pixels). An image of the default size is one window and gets
+            the scores of the classifier; in a larger image, the convolutions also see what is around a window.
         name: name of the model; None means the variant's.
 
     Returns:

@@ -23,8 +23,9 @@ class Recipe:
 
     Attributes:
         source: where the numbers come from.
-        start: tag of the published weights that training starts from; "" means random weights. Their temperature is
-            removed first. The result is the mean of these and the trained weights (https://arxiv.org/abs/2109.01903).
+        start: tag of the published weights that training starts from, as they were before their temperature; "" means
+            random weights. With a tag, the result is the mean of the published and the trained weights
+            (https://arxiv.org/abs/2109.01903).
         phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
         batch_size: images in a step. An incomplete last batch of an epoch is dropped.
         batch_norm: whether to train with batch normalization after each convolution; it is folded away at the end.
@@ -48,7 +49,8 @@ class Recipe:
         decay: for "inverse_time": the rates are divided by 1 + `decay` times the number of steps done.
         label_smoothing: weight of the uniform distribution in the targets, 0 to 1.
         temperature: the class convolution of the trained net is divided by it, so that probabilities match accuracies
-            (https://arxiv.org/abs/1706.04599). The right value depends on the other fields, most on `label_smoothing`.
+            (https://arxiv.org/abs/1706.04599). The right value depends on the data set and on the other
+            fields, most on `label_smoothing`.
 
     Example:
         >>> import allconvnet, dataclasses
@@ -214,7 +216,9 @@ RECIPES: dict[str, Recipe] = {
     "fast": Recipe(source=_OURS, phases=((3, 16), (2, 24), (1, 32)), shift=2, temperature=0.6),
     "best": _BEST,
     "cifar100": replace(
-        _BEST, source='"best" with a temperature chosen on the last 5,000 images of CIFAR-100', temperature=0.76
+        _BEST,
+        source='"best" with a temperature chosen on the last 5,000 training images of CIFAR-100',
+        temperature=0.76,
     ),
     "long": Recipe(
         source='as "best" at four times the cost, with wider shifts and erased squares; not tuned',
