@@ -347,6 +347,7 @@ def test_class_map_of_some_classes(net, pictures):
     maps = class_activation_map(net, pictures)
     assert np.array_equal(class_activation_map(net, pictures, [8, 0]), maps[..., [8, 0]])
     assert np.array_equal(class_activation_map(net, pictures, 5), maps[..., [5]])
+    assert np.array_equal(class_activation_map(net, pictures, batch_size=1 << 63), maps)
 
 
 @pytest.mark.parametrize("classes", [10, [0, -1], 0.5, [[1]]])

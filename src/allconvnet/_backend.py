@@ -100,6 +100,7 @@ def batches(images: np.ndarray, targets: np.ndarray, batch_size: int) -> dict[st
 
 def prediction_batches(images: np.ndarray, batch_size: int) -> dict[str, object]:
     """Arguments of `model.predict`."""
+    batch_size = min(batch_size, max(1, len(images)))  # TensorFlow refuses numbers of more than 63 bits.
     if keras.backend.backend() != "tensorflow":
         return {"x": images, "batch_size": batch_size}
     return {"x": _pipeline(images).batch(batch_size)}
