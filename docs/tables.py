@@ -49,12 +49,11 @@ def overview() -> str:
     rows = []
     for name, spec in SPECS.items():
         records = {record.dataset: record for record in WEIGHTS.values() if record.variant == name and record.default}
-        size = f"{records['cifar10'].size / 1e6:.1f} MB" if "cifar10" in records else ""
         accuracy = [f"{records[data].top1:.2f}" if data in records else "" for data in ("cifar10", "cifar100")]
         time = RESULTS[records["cifar10"].name]["ms_batch_64"] if "cifar10" in records else ""
-        cost = f"{spec.params / 1e6:.2f}, {spec.multiplications / 1e6:,.0f}"
-        rows.append([f"[{name}]({name}.md)", cost, *accuracy, time, size])
-    head = ["net", "parameters, multiplications (million)", "CIFAR-10, %", "CIFAR-100, %", "ms an image", "file"]
+        cost = [f"{spec.params / 1e6:.2f}", f"{spec.multiplications / 1e6:,.0f}"]
+        rows.append([f"[{name}]({name}.md)", *cost, *accuracy, time])
+    head = ["net", "parameters, million", "multiplications, million", "CIFAR-10, %", "CIFAR-100, %", "ms per image"]
     return table(head, rows)
 
 
@@ -79,7 +78,9 @@ def weights(variant: str) -> str:
     for record in records_of(variant):
         error = errors.get(record.dataset)
         paper = f"{100 - error:.2f}" if error else ""
-        made = f'"{record.recipe}", {record.seconds / 60:,.0f} minutes'
+        start = RECIPES[record.recipe].start
+        after = f" after `{start}`" if start else ""
+        made = f'"{record.recipe}"{after}, {record.seconds / 60:,.0f} minutes'
         tag = f"`{record.tag}`" + (" (default)" if record.default else "")
         rows.append(
             [tag, f"{record.top1:.2f}", RESULTS[record.name]["top5"], paper, made, f"{record.size / 1e6:.1f} MB"]
@@ -95,7 +96,7 @@ def robustness(variant: str) -> str:
         error = f"{found['calibration_error']}; {found['calibration_error_changed']}"
         fields = ("jpeg_75", "jpeg_50", "noise_12", "blur_0.8")
         rows.append([f"`{record.tag}`", error, *(found[field] for field in fields)])
-    head = ["tag", "calibration error: test images; changed", "JPEG quality 75", "JPEG quality 50"]
+    head = ["tag", "calibration error: unchanged; changed", "JPEG quality 75", "JPEG quality 50"]
     return table([*head, "noise, deviation 12", "blur, deviation 0.8"], rows)
 
 
@@ -205,7 +206,7 @@ def page(variant: str) -> str:
     lines.append(f"![Layers of {variant}](../diagrams/{variant}.png)")
     data = "CIFAR-10" if spec.classes == 10 else "ImageNet"
     sizes = f"{spec.params:,} parameters; {spec.multiplications / 1e6:,.0f} million multiplications for an image"
-    paper = f"; top-1 error in the paper {spec.paper_error:.2f} % ({data})" if spec.paper_error else ""
+    paper = f"; top-1 in the paper {100 - spec.paper_error:.2f} % ({data})" if spec.paper_error else ""
     lines.append(f"{sizes} of {spec.side}x{spec.side} pixels{paper}.")
     first = next((record for record in records if record.default), None)
     load = f'"{variant}", weights="{first.dataset}"' if first else f'"{variant}", weights=None'
@@ -242,12 +243,13 @@ def details(record: Weights) -> str:
     return "\n\n".join(["\n".join(lines), curve, f"{classes}:", per_class(record.name), confusions])
 
 
-NOTES_ON_WEIGHTS = """Accuracy on all test images of the data set, single crop, one training run ([how it is
+NOTES_ON_WEIGHTS = """The default weights are those that the name of the data set alone means, as in `weights="cifar10"`.
+Accuracy on all test images of the data set, single crop, one training run ([how it is
 measured](../background/measured.md)). The paper's accuracies on CIFAR-10 are those without augmentation."""
-NOTES_ON_ROBUSTNESS = """Calibration error in points: the mean distance between probability and accuracy, on the
-test images and, as a mean, on the changed images. The others: top-1 in percent on the first 2,000 test images after the
-change."""
-NOTE_ON_TRANSFER = "For `transfer_v1`, they are 2,000 random test images: its first ones are all of CIFAR-10."
+NOTES_ON_ROBUSTNESS = """The calibration error is the mean distance between probability and accuracy, in percentage points:
+on all test images, and the mean over the four changes. The other columns are the top-1 accuracy in percent on the first
+2,000 test images after the change."""
+NOTE_ON_TRANSFER = "For `transfer_v1`, these are 2,000 random test images, because its first ones are all of CIFAR-10."
 
 
 def pages() -> dict[Path, str]:

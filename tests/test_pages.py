@@ -20,12 +20,13 @@ BLOCK = re.compile(r"^(?:<!-- needs ([\w ]+) -->\n)?```python\n(.*?)^```$", re.M
 @pytest.mark.filterwarnings("ignore:In the future `np.object` will be defined:FutureWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_runs(page, tmp_path, monkeypatch, tiny):
-    """In an empty folder with the example pictures.
+    """In a folder with the examples and a picture.
 
     A block after `<!-- needs X Y -->` runs only where X and Y are installed and, if it sets KERAS_BACKEND, one is the
     backend. A training of minutes is one of a tiny net on noise.
     """
     (tmp_path / "examples").symlink_to(TOP / "examples")
+    (tmp_path / "cat.jpg").symlink_to(TOP / "examples/pictures/cat.jpg")
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     data = [(random.integers(0, 256, (size, 32, 32, 3), "uint8"), np.arange(size) % 10) for size in (512, 64)]

@@ -24,7 +24,7 @@ class Weights:
 
     Attributes:
         variant: name of the net, one of `list_variants()`.
-        tag: data set and version, such as "cifar10_v1". From the first release on, a published tag never changes.
+        tag: data set and version, such as "cifar10_v1". From version 1.2.0 on, a published tag never changes.
         sha256: SHA-256 of the file, hexadecimal.
         size: size of the file in bytes.
         params: number of parameters of the net.

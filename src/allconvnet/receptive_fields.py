@@ -30,7 +30,7 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
     Returns:
         `(side, stride, offset)` in pixels: the receptive field of unit (row, column) has `side` rows, starting at row
         `offset + stride * row` of the image, and likewise columns. Parts of it may be in the padding, outside the
-        image. With "same" padding the offset depends on the input size of the model; None counts as an even size.
+        image. With "same" padding the offset depends on the input size of the model; an unknown size counts as even.
 
     Raises:
         ValueError: there is no such layer, it sees the whole image, a layer of another kind comes before it, the model

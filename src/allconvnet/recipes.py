@@ -23,9 +23,8 @@ class Recipe:
 
     Attributes:
         source: where the numbers come from.
-        start: tag of the published weights that training starts from, as they were before their temperature; "" means
-            random weights. With a tag, the result is the mean of the published and the trained weights
-            (https://arxiv.org/abs/2109.01903).
+        start: tag of the published weights to start from, without their temperature; "" means random weights. With a
+            tag, the result is the mean of the published and the trained weights (https://arxiv.org/abs/2109.01903).
         phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
         batch_size: images in a step. An incomplete last batch of an epoch is dropped.
         batch_norm: whether to train with batch normalization after each convolution; it is folded away at the end.
@@ -36,7 +35,7 @@ class Recipe:
         shift: largest shift up, down, left and right, in pixels of a 32x32 image.
         fill: what fills the border of a shifted image: "reflect" for its reflection, "edge" for its edge pixels.
         erase: fraction of the image area covered by a gray square, 0 to 1.
-        corrupt: probability, 0 to 1, that an image is blurred, that noise is added, and that it is compressed as JPEG.
+        corrupt: probability, 0 to 1, of each of blur, noise and JPEG compression, drawn independently for an image.
         muon_rate: peak learning rate of Muon, for all kernels except that of the class convolution; 0 means only SGD.
         muon_momentum: Nesterov momentum of Muon.
         sgd_rate: peak learning rate of SGD, for all other variables.
@@ -124,7 +123,7 @@ class Recipe:
         return sum((side / 32) ** 2 for side in self.sides)
 
     def resized(self, epochs: int) -> Recipe:
-        """The recipe with another number of epochs, divided among the phases as before; the last ones remain."""
+        """The recipe with another number of epochs, divided among the phases as before; if few, the last are kept."""
         check_number("epochs", epochs, 1, _LARGEST, whole=True)
         phases, left, before = [], int(epochs), self.epochs
         for number, side in self.phases:
