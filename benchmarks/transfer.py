@@ -34,7 +34,7 @@ from transfer_learning import Split, fine_tune, linear_probe
 
 import allconvnet
 from allconvnet._backend import native_precision
-from allconvnet._fit_arguments import Call
+from allconvnet._fit_arguments import FitArguments
 from allconvnet.training import _fit
 
 matplotlib.use("Agg")
@@ -236,7 +236,7 @@ def choose() -> None:
 def train(folder: Path) -> None:
     """Trains the weights "transfer" in this folder, or goes on training; `docs/publish.py` publishes them."""
     options = {"variant": "all_cnn_c", "recipe": "best", "data": None, "epochs": None, "seed": 0}
-    call = Call(dataset="transfer", **options, output_dir=folder, precision="auto", held_out=0)
+    call = FitArguments(dataset="transfer", **options, output_dir=folder, precision="auto", held_out=0)
     print(f"top-1 {_fit(call).top1:.2f} % on the test pictures of its 60 classes")
 
 

@@ -187,8 +187,7 @@ def recipes(*names: str) -> str:
         idle["muon_momentum"] = not values["muon_rate"]
         values |= dict.fromkeys((field for field, holds in idle.items() if holds), "")
     rows = []
-    fields = [field for field in next(iter(columns.values())) if field != "source"]
-    for field in fields:
+    for field in next(iter(columns.values())):
         values = [values[field] for values in columns.values()]
         if field == "phases":
             values = [" + ".join(f"{epochs} of {side}x{side}" for epochs, side in value) for value in values]
@@ -243,12 +242,12 @@ def details(record: Weights) -> str:
     return "\n\n".join(["\n".join(lines), curve, f"{classes}:", per_class(record.name), confusions])
 
 
-NOTES_ON_WEIGHTS = """The default weights are those that the name of the data set alone means, as in `weights="cifar10"`.
-Accuracy on all test images of the data set, single crop, one training run ([how it is
+NOTES_ON_WEIGHTS = """The default weights are those that the name of the data set alone means, as in
+`weights="cifar10"`. Accuracy on all test images of the data set, single crop, one training run ([how it is
 measured](../background/measured.md)). The paper's accuracies on CIFAR-10 are those without augmentation."""
-NOTES_ON_ROBUSTNESS = """The calibration error is the mean distance between probability and accuracy, in percentage points:
-on all test images, and the mean over the four changes. The other columns are the top-1 accuracy in percent on the first
-2,000 test images after the change."""
+NOTES_ON_ROBUSTNESS = """The calibration error is the mean distance between probability and accuracy, in percentage
+points: on all test images, and the mean over the four changes. The other columns are the top-1 accuracy in percent on
+the first 2,000 test images after the change."""
 NOTE_ON_TRANSFER = "For `transfer_v1`, these are 2,000 random test images, because its first ones are all of CIFAR-10."
 
 

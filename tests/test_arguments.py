@@ -21,7 +21,7 @@ from allconvnet._errors import shortened
 IMAGES = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), "uint8")
 SMALL, LABELS, LETTERS = IMAGES[:, :4, :4], np.arange(16) % 10, list("abcdefghij")
 PNG = cv2.imencode(".png", IMAGES[0])[1].tobytes()
-TOY = Recipe(source="", phases=((1, 16),), batch_size=8)
+TOY = Recipe(phases=((1, 16),), batch_size=8)
 
 # No URL that could be fetched: tests ask no server.
 _TEXTS = [
@@ -101,19 +101,12 @@ FIT = {
     **{"variant": "tiny", "recipe": TOY, "data": ((IMAGES, LABELS), (IMAGES, LABELS)), "epochs": None, "seed": 0},
     **{"output_dir": "run", "precision": "float32", "held_out": 0},
 }
-MUON = {"learning_rate": 0.1, "momentum": 0.5, "sgd_ratio": 1.0, "sgd_momentum": 0.9, "l2": 0.0, "exclude": ()}
 SAVE = {"path": "x.weights.h5", "variant": "tiny", "class_names": LETTERS, "dtype": "float16"}
 GUIDED = {"images": IMAGES[:2], "target": 3, "layer": None, "method": "guided", "batch_size": 8}
 FITTED = ("data", "CIFAR", "label", "folder")
 PICTURE = ("picture", "pixels")
 CASES = {
     "AllConvNet": Case(AllConvNet, lambda: NET, of_class(keras.Model), examples=200),
-    "ConvMuon": Case(allconvnet.ConvMuon, lambda: MUON, of_class(keras.Optimizer)),
-    "LinearWarmupDecay": Case(
-        allconvnet.LinearWarmupDecay,
-        lambda: {"peak": 0.2, "total_steps": 10, "warmup": 0.1},
-        lambda schedule: math.isfinite(schedule(3)),
-    ),
     "Recipe": Case(
         Recipe,
         lambda: {field.name: getattr(TOY, field.name) for field in fields(Recipe)},
@@ -152,7 +145,6 @@ CASES = {
     "fetch_weights": Case(allconvnet.fetch_weights, lambda: {"name": "all_cnn_c.cifar10"}, Path.is_file, ("weights",)),
     "fit_cifar10": Case(allconvnet.fit_cifar10, lambda: FIT, bool, FITTED, 300),
     "fit_cifar100": Case(allconvnet.fit_cifar100, lambda: FIT, bool, FITTED),
-    "fold_batch_norm": Case(allconvnet.fold_batch_norm, lambda: {"trained": net(), "plain": net()}, nothing),
     "global_contrast_normalize": Case(
         allconvnet.global_contrast_normalize, lambda: {"images": IMAGES}, finite("float32", 4), PICTURE
     ),

@@ -12,7 +12,7 @@ MEAN = NORMALIZATION["cifar10"][0]
 
 
 def recipe(**fields):
-    return Recipe(source="", phases=((1, 32),), **fields)
+    return Recipe(phases=((1, 32),), **fields)
 
 
 @pytest.mark.parametrize("fill", ["reflect", "edge"])

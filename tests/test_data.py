@@ -26,7 +26,7 @@ def small(monkeypatch):
     monkeypatch.setattr(data, "_IMAGES", (20, 4))
 
 
-def write(folder, change=(), count=4, protocol=2, noise=False):
+def write(folder, change=(), count=4, noise=False):
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(NAMES):
         pixels = np.full((count, 3072), number, np.uint8)
@@ -34,7 +34,7 @@ def write(folder, change=(), count=4, protocol=2, noise=False):
         if noise:  # Which gzip cannot shorten.
             pixels[:] = np.random.default_rng(number).integers(0, 256, pixels.shape)
         batch = {b"batch_label": b"x", b"data": pixels, b"labels": [number] * count} | dict(change)
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=protocol))
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=4))
     return folder
 
 
@@ -56,14 +56,6 @@ def test_folder_parent_and_variable(tmp_path, monkeypatch, small):
     check(load_cifar10(str(tmp_path)))
     monkeypatch.setenv("ALLCONVNET_CIFAR10", str(folder))
     check(load_cifar10())
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_array_by_columns(tmp_path, small, protocol):
-    pixels = np.random.default_rng(0).integers(0, 256, (3072, 4), "uint8")
-    write(tmp_path, {b"data": pixels.T}, protocol=protocol)
-    (images, _), _ = load_cifar10(tmp_path)
-    np.testing.assert_array_equal(images[:4], pixels.T.reshape(4, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
 def test_archive(tmp_path, small):
@@ -106,9 +98,8 @@ class Attack:
         ({"labels": [0] * 4}, r"damaged, or not the pickle of a dict with one array and one list 'labels'"),
     ],
 )
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_bad_batches(tmp_path, small, capsys, change, match, protocol):
-    write(tmp_path, change, protocol=protocol)
+def test_bad_batches(tmp_path, small, capsys, change, match):
+    write(tmp_path, change)
     with pytest.raises(ValueError, match=rf"'data_batch_1' in .* is not a CIFAR-10 batch: .*{match}"):
         load_cifar10(tmp_path)
     assert "code ran" not in capsys.readouterr().out
@@ -182,25 +173,6 @@ def test_hostile_pickle(tmp_path, small, old, new, match):
         load_cifar10(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "match"),
-    [
-        (b"\0\0", "é".encode(), "it has 12,287 bytes of pixels, not 12,288"),
-        (b"\0\0\0", "€".encode(), "'latin-1' codec can't encode"),
-        (b"\0\0", b"\xff\xff", "'utf-8' codec can't decode"),
-    ],
-)
-def test_pixels_as_text(tmp_path, small, old, new, match):
-    """Protocol 2 of Python 3 writes them so."""
-    write(tmp_path)
-    path = tmp_path / "data_batch_1"
-    content = path.read_bytes()
-    at = content.index(b"X\x00\x30\x00\x00") + 5
-    path.write_bytes(content[:at] + new + content[at + len(old) :])
-    with pytest.raises(ValueError, match=rf"'data_batch_1' in .* is not a CIFAR-10 batch: {match}"):
-        load_cifar10(tmp_path)
-
-
 def test_any_changed_byte(tmp_path, small):
     """Of the pickle around the pixels: what still loads has its pixels and labels in range; errors are of one kind."""
     write(tmp_path)
@@ -249,7 +221,7 @@ def test_memory_of_refusals(tmp_path):
     for number, opcode in enumerate([b"]", b"}", b"(", b"K\x00", b")\x85", b"U\x64" + b"x" * 100, b"]\x94"]):
         cases[f"opcode{number}"] = b"\x80\x04" + opcode * (size // len(opcode) + 10), "its opcode 600,000, "
     cases["memo"] = b"\x80\x04}r\xff\xff\xff\xff." + bytes(size), "damaged"
-    cases["string"] = b"\x80\x04\x8e" + b"\xff" * 8 + bytes(size), "it ends early"
+    cases["string"] = b"\x80\x04\x8e" + b"\xff" * 8 + bytes(size), "its opcode 1, "
     cases["line"] = b"c" + b"x" * (size + 10), "names 'xxx"
     cases["frame"] = b"\x80\x04\x95" + b"\xff" * 8 + b"." + bytes(size), "damaged"
     for name, (content, _) in cases.items():
@@ -383,7 +355,7 @@ def test_cifar100_has_fine_labels(tmp_path, monkeypatch):
     folder.mkdir()
     for name, fine in (("train", [99, 0, 5]), ("test", [7, 8, 9])):
         batch = {b"data": np.zeros((3, 3072), np.uint8), b"fine_labels": fine, b"coarse_labels": [1, 2, 3]}
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=4))
     monkeypatch.setenv("ALLCONVNET_CIFAR100", str(tmp_path))
     monkeypatch.setattr(data, "_IMAGES", (3, 3))
     for (_, labels), (_, test_labels) in (load_cifar100(), load_cifar100(folder)):

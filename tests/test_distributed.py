@@ -25,7 +25,7 @@ if count > 1:
 toy = numpy.load("toy.npz")
 # SGD: Muon brings all directions of a gradient to one length, those too that are nothing but rounding.
 recipe = allconvnet.Recipe(
-    source="", phases=((1, 24), (1, 32)), batch_size=8, muon_rate=0.0, sgd_rate=0.02,
+    phases=((1, 24), (1, 32)), batch_size=8, muon_rate=0.0, sgd_rate=0.02,
 )
 data = (toy["a"], toy["b"]), (toy["c"], toy["d"])
 result = allconvnet.fit_cifar10(
@@ -103,6 +103,6 @@ def test_batch_that_does_not_divide(monkeypatch, toy_cifar10, tmp_path):
     from allconvnet import _backend
 
     monkeypatch.setattr(_backend, "processes", lambda: (1, 3))
-    recipe = Recipe(source="", phases=((1, 32),), batch_size=8)
+    recipe = Recipe(phases=((1, 32),), batch_size=8)
     with pytest.raises(ValueError, match=r"batch_size=8 must be a multiple of the number of processes, 3"):
         fit_cifar10("strided_cnn_c", recipe=recipe, data=toy_cifar10, output_dir=tmp_path, precision="float32")

@@ -16,7 +16,7 @@ SOURCE = Path(allconvnet.__file__).parent
 TOP = Path(__file__).parents[1]
 # A module imports only from layers to its left.
 LAYERS = [
-    ["_arrays", "_errors", "_files", "_backend", "_batches", "_hdf5"],
+    ["_arrays", "_errors", "_files", "_backend", "_cifar_pickle", "_hdf5"],
     ["_specs"],
     ["_weights"],
     ["_fetch"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["_decode"],
     ["preprocessing", "whitening", "_batch_norm"],
     ["models"],
-    ["features", "optimizers", "_graph", "pictures"],
+    ["features", "_optimizers", "_graph", "pictures"],
     ["explain", "receptive_fields", "recipes"],
     ["_augment", "_run"],
     ["_fit_arguments"],

@@ -17,7 +17,6 @@ from allconvnet import (
     decode_predictions,
     evaluate_top1,
     feature_extractor,
-    fold_batch_norm,
     list_variants,
     list_weights,
     load_image,
@@ -26,6 +25,7 @@ from allconvnet import (
     save_weights,
     weights_info,
 )
+from allconvnet._batch_norm import fold_batch_norm
 from allconvnet._specs import NORMALIZATION, SPECS
 
 # 77 million parameters, 310 MB: built once, never run.
@@ -505,31 +505,6 @@ def test_folding_moves_no_logit(variant):
     fold_batch_norm(trained, plain)
     images = pixels(count=4)
     assert np.abs(run(trained, images) - run(plain, images)).max() < 1e-4
-
-
-def test_folding_different_nets():
-    with pytest.raises(ValueError, match="The nets differ"):
-        fold_batch_norm(AllConvNet("model_a", weights=None), AllConvNet("model_b", weights=None))
-
-
-@pytest.mark.parametrize("arguments", [{"scale": False}, {"center": False}, {"scale": False, "center": False}])
-def test_folding_without_scale_or_center(arguments):
-    images, plain = keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")
-    norm = keras.layers.BatchNormalization(name="bn1", **arguments)
-    trained = keras.Sequential([images, keras.layers.Conv2D(4, 3, use_bias=False, name="conv1"), norm])
-    norm.set_weights([RANDOM.uniform(0.5, 2, weight.shape) for weight in norm.get_weights()])
-    plain = keras.Sequential([images, plain])
-    fold_batch_norm(trained, plain)
-    pictures = pixels(8)
-    np.testing.assert_allclose(run(plain, pictures), run(trained, pictures), rtol=1e-4, atol=1e-2)
-
-
-@pytest.mark.parametrize(("bias", "norm"), [(True, "bn1"), (False, "other")])
-def test_folding_what_cannot_be_folded(bias, norm):
-    plain = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv1")])
-    layers = keras.layers.Conv2D(4, 3, use_bias=bias, name="conv1"), keras.layers.BatchNormalization(name=norm)
-    with pytest.raises(ValueError, match=r"Layer 'conv1' must have a bias or batch normalization"):
-        fold_batch_norm(keras.Sequential([keras.Input((8, 8, 3)), *layers]), plain)
 
 
 @pytest.mark.parametrize("name", list_weights())

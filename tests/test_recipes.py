@@ -7,7 +7,7 @@ import pytest
 from allconvnet import RECIPES, Recipe
 from allconvnet.recipes import _SCHEDULES
 
-TOY = Recipe(source="", phases=((2, 24), (1, 32)))
+TOY = Recipe(phases=((2, 24), (1, 32)))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -25,7 +25,7 @@ def test_recipes(name):
 
 
 def test_cost_counts_pixels():
-    assert Recipe(source="", phases=((4, 16), (2, 32))).cost() == pytest.approx(3)
+    assert Recipe(phases=((4, 16), (2, 32))).cost() == pytest.approx(3)
 
 
 def test_rates_drop_after_the_epochs_of_the_recipe():

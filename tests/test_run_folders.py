@@ -15,7 +15,7 @@ import pytest
 
 from allconvnet import ZCA, Recipe, fit_cifar10, training
 
-TOY = Recipe(source="", phases=((2, 16),), batch_size=8)
+TOY = Recipe(phases=((2, 16),), batch_size=8)
 pytestmark = pytest.mark.usefixtures("tiny")
 
 

@@ -32,7 +32,7 @@ from allconvnet._specs import NORMALIZATION, SPECS
 
 # Steps of 8 images.
 MEAN = NORMALIZATION["cifar10"][0]
-TOY = Recipe(source="", phases=((2, 24), (1, 32)), batch_size=8, erase=0.1)
+TOY = Recipe(phases=((2, 24), (1, 32)), batch_size=8, erase=0.1)
 VARIANT = "tiny"
 PARAMS = 1562
 CONTINUED = replace(TOY, start="cifar10_v4", batch_norm=False, muon_rate=0.0, corrupt=0.5)

@@ -9,7 +9,7 @@ import transfer
 from transfer_learning import few_shot_task
 
 import allconvnet
-from allconvnet._fit_arguments import Call
+from allconvnet._fit_arguments import FitArguments
 from allconvnet._weights import CLASS_NAMES
 
 TOP = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def test_train(monkeypatch, tmp_path):
     monkeypatch.setattr(transfer, "_fit", lambda call: calls.append(call) or SimpleNamespace(top1=1.0))
     monkeypatch.setattr("sys.argv", ["transfer.py", "--train", str(tmp_path)])
     transfer.main()
-    assert calls == [Call("transfer", "all_cnn_c", "best", None, None, 0, tmp_path, "auto", 0)]
+    assert calls == [FitArguments("transfer", "all_cnn_c", "best", None, None, 0, tmp_path, "auto", 0)]
 
 
 def test_runs_have_other_training_pictures():

@@ -27,8 +27,6 @@ _PUBLIC = {
     "whitening": ["ZCA", "global_contrast_normalize"],
     "models": ["AllConvNet"],
     "features": ["feature_extractor"],
-    "_batch_norm": ["fold_batch_norm"],
-    "optimizers": ["ConvMuon", "LinearWarmupDecay"],
     "explain": ["class_activation_map", "guided_backprop"],
     "receptive_fields": ["receptive_field"],
     "pictures": ["to_picture"],
@@ -39,7 +37,6 @@ _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in name
 __all__ = ["__version__", *sorted(_MODULE_OF)]
 
 if TYPE_CHECKING:
-    from allconvnet._batch_norm import *
     from allconvnet._fetch import *
     from allconvnet._specs import *
     from allconvnet._weight_files import *
@@ -48,7 +45,6 @@ if TYPE_CHECKING:
     from allconvnet.explain import *
     from allconvnet.features import *
     from allconvnet.models import *
-    from allconvnet.optimizers import *
     from allconvnet.pictures import *
     from allconvnet.preprocessing import *
     from allconvnet.receptive_fields import *

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 
-def numbers(name: str, value: object, kinds: str = "uif") -> np.ndarray:
+def as_array(name: str, value: object, kinds: str = "uif") -> np.ndarray:
     """The value of the argument as an array; ValueError unless its dtype is of one of the kinds."""
     try:
         array = np.asarray(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -87,43 +86,17 @@ def _pil_pixels(image) -> np.ndarray:
 def _decode(encoded: bytes) -> np.ndarray | None:
     buffer = np.frombuffer(encoded, np.uint8)
     try:
-        # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK.
-        image, kinds, blocks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+        # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK and
+        # applies the EXIF orientation.
+        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
         if image is not None and (image.ndim == 2 or image.shape[2] != 4):
             image = None  # Its memory is free for the next one.
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # Raised for an empty file; other unreadable files give None.
         return None
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return None
-    exif = dict(zip(kinds, blocks, strict=True)).get(cv2.IMAGE_METADATA_EXIF, np.zeros(0, np.uint8))
-    image = _upright(image, _orientation(exif.tobytes().removeprefix(b"Exif\0\0")))
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-
-
-def _orientation(block: bytes) -> int:
-    """Orientation in an EXIF block; 1, upright, where it does not say."""
-    try:
-        order = "<" if block.startswith(b"II") else ">"
-        (start,) = struct.unpack_from(f"{order}I", block, 4)
-        (count,) = struct.unpack_from(f"{order}H", block, start)
-        for entry in range(count):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * entry)
-            if tag == 0x0112:
-                return value
-    except struct.error:  # A damaged block says nothing; the pixels were readable.
-        pass
-    return 1
-
-
-def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
 
 
 def rgb(image: np.ndarray) -> np.ndarray:

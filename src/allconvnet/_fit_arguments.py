@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from allconvnet._arrays import numbers
+from allconvnet._arrays import as_array
 from allconvnet._backend import native_precision, processes
 from allconvnet._errors import check_choice, check_number, checked_path, unknown
 from allconvnet._run import Run
@@ -24,7 +24,7 @@ Precision = Literal["auto", "float32", "mixed_bfloat16"]
 
 
 @dataclass(frozen=True)
-class Call:
+class FitArguments:
     """The arguments of `fit_cifar10` and `fit_cifar100`."""
 
     dataset: str
@@ -38,7 +38,7 @@ class Call:
     held_out: int
 
 
-def checked_recipe(call: Call) -> Recipe:
+def checked_recipe(call: FitArguments) -> Recipe:
     spec = get_spec(call.variant)
     if spec.side != 32:
         raise ValueError(f"{call.variant!r} is made for images of {spec.side}x{spec.side}, not for CIFAR's 32x32.")
@@ -60,7 +60,7 @@ def checked_recipe(call: Call) -> Recipe:
     return recipe
 
 
-def new_run(call: Call, recipe: Recipe, train: Split, test: Split) -> Run:
+def new_run(call: FitArguments, recipe: Recipe, train: Split, test: Split) -> Run:
     writes = processes()[0] == 0
     label = call.recipe if isinstance(call.recipe, str) else "custom"
     options = {"epochs": call.epochs, "heldout": call.held_out}
@@ -79,7 +79,7 @@ def new_run(call: Call, recipe: Recipe, train: Split, test: Split) -> Run:
     return Run(call.dataset, call.variant, recipe, int(call.seed), count, precision, checksum, label, folder, writes)
 
 
-def checked_data(call: Call) -> list[Split]:
+def checked_data(call: FitArguments) -> list[Split]:
     """The training and the test images with their labels, `[N]`; `keras.datasets` has them as `[N, 1]`."""
     data = call.data
     if not isinstance(data, (tuple, list)):
@@ -88,7 +88,7 @@ def checked_data(call: Call) -> list[Split]:
         allowed = "((training images, labels), (test images, labels))"
         raise ValueError(f"The data are not two splits. Received: {len(data)} parts. Allowed: {allowed}.")
     classes, splits = len(CLASS_NAMES[call.dataset]), []
-    for images, labels in ([numbers("data", part) for part in split] for split in data):
+    for images, labels in ([as_array("data", part) for part in split] for split in data):
         fits = images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3) and labels.dtype.kind in "iu"
         if not fits or not len(images) == labels.size > 0:
             received = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"

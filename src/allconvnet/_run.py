@@ -7,7 +7,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +27,7 @@ except ImportError:  # Windows, where nothing keeps two runs out of one folder.
     fcntl = None  # type: ignore[assignment]
 
 LOWER_RATES = "Lower the recipe's muon_rate and sgd_rate, and train in another output_dir."
-_DEFAULTS = json.loads(json.dumps(asdict(Recipe(source="", phases=((1, 32),)))))
+_DEFAULTS = json.loads(json.dumps(asdict(Recipe(phases=((1, 32),)))))
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Run:
     def identity(self) -> dict:
         """The values that identify this run, as JSON types."""
         names = ("dataset", "variant", "seed", "images", "precision", "data_crc32")
-        own = {name: getattr(self, name) for name in names} | {"recipe": asdict(replace(self.recipe, source=""))}
+        own = {name: getattr(self, name) for name in names} | {"recipe": asdict(self.recipe)}
         return json.loads(json.dumps(own | {"backend": keras.backend.backend()}, default=np.generic.item))
 
     @property

@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from allconvnet._batches import Batch, read_batch
+from allconvnet._cifar_pickle import Batch, read_batch
 from allconvnet._errors import checked_path
 from allconvnet._fetch import fetch_dataset
 from allconvnet._weights import CIFAR10_CLASSES, CIFAR100_CLASSES, CLASS_NAMES
@@ -40,7 +40,7 @@ _LAYOUTS = {
     "cifar100": _Layout("CIFAR-100", "cifar-100-python", ["train", "test"], "fine_labels"),
 }
 _IMAGES = (50_000, 10_000)  # Training and test.
-# An archive holds 186 million bytes in ten members; in batches that Python 3 has written, a pixel may be two bytes.
+# An archive holds 186 million bytes in ten members.
 _MAX_BYTES, _MAX_MEMBERS = 400_000_000, 100
 
 

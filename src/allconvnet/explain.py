@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from allconvnet import _graph
-from allconvnet._arrays import numbers
+from allconvnet._arrays import as_array
 from allconvnet._backend import check_gradients, prediction_batches, vjp
 from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet.preprocessing import check_model_pixels
@@ -130,7 +130,7 @@ def class_activation_map(
         kind = type(end.operation).__name__
         raise ValueError(f"The logits must be from a GlobalAveragePooling2D. Received: {kind} {end.operation.name!r}.")
     count = end.output.shape[-1]
-    chosen = np.arange(count) if classes is None else np.atleast_1d(numbers("classes", classes))
+    chosen = np.arange(count) if classes is None else np.atleast_1d(as_array("classes", classes))
     if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not all(0 <= number < count for number in chosen):
         raise ValueError(f"There is no such class. Received: classes={shortened(classes)}. Allowed: 0 to {count - 1}.")
     maps = keras.Model(copy.inputs, end.inputs[0]).predict(**prediction_batches(images, batch_size), verbose=0)
@@ -140,7 +140,7 @@ def class_activation_map(
 def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
     _graph.check_functional(model)
     check_number("batch_size", batch_size, 1, whole=True)
-    images = numbers("images", images)
+    images = as_array("images", images)
     check_model_pixels(model, images)
     return images
 
@@ -198,7 +198,7 @@ def _units(outputs: np.ndarray, target, part: slice, count: int) -> np.ndarray:
     if target is None:
         chosen = flat.argmax(axis=1)
     else:
-        wanted = numbers("target", target)
+        wanted = as_array("target", target)
         per_image = not isinstance(target, tuple) and wanted.ndim > 0
         fits = not per_image or len(wanted) == count
         wanted = wanted[part] if per_image else np.broadcast_to(wanted, (len(outputs), *wanted.shape))

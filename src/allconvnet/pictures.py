@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from allconvnet._arrays import numbers
+from allconvnet._arrays import as_array
 from allconvnet._errors import check_number
 
 __all__ = ["to_picture"]
@@ -54,12 +54,12 @@ def to_picture(
         >>> allconvnet.to_picture(np.zeros((3, 32, 32, 3), "float32"), caption="all_cnn_c, relu6").shape
         (160, 396, 3)
     """
-    arrays, columns = numbers("arrays", arrays), 8 if columns is None else columns
+    arrays, columns = as_array("arrays", arrays), 8 if columns is None else columns
     check_number("columns", columns, 1, whole=True)
     check_number("cell", cell, 1, 1024, whole=True)
     if not isinstance(caption, str):
         raise TypeError(f"caption must be a string. Received: {type(caption).__name__}.")
-    images = None if images is None else numbers("images", images)
+    images = None if images is None else as_array("images", images)
     _check_arrays(arrays, images, labels)
     if arrays.dtype.kind == "f":
         arrays = arrays.astype("float64")  # What is divided below can be too large for smaller types.

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from allconvnet import _weights
-from allconvnet._arrays import numbers
+from allconvnet._arrays import as_array
 from allconvnet._decode import Source, check_pixels, is_pil, pixels, rgb, shown
 from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._picture_headers import max_pixels
@@ -26,9 +26,9 @@ Fit = Literal["resize", "crop"]
 def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: Fit = "resize") -> np.ndarray:
     """Reads a picture as the pixels that a model takes.
 
-    Applies the EXIF orientation, repeats grayscale to RGB, puts transparent pictures on white, and converts 16 bits to
-    8 and CMYK to RGB. Shrinking averages areas, enlarging is cubic; the pixels of a picture of the right size are not
-    changed.
+    Applies the EXIF orientation (except to transparent files), repeats grayscale to RGB, puts transparent pictures on
+    white, and converts 16 bits to 8 and CMYK to RGB. Shrinking averages areas, enlarging is cubic; the pixels of a
+    picture of the right size are not changed.
 
     Files may be JPEG, PNG, WebP, GIF (the first picture), TIFF, BMP or PNM. The limit is 40 million pixels, or half as
     many for GIF, TIFF, PNM, progressive JPEG, animations and 16 bits, which take more memory. It is checked in the
@@ -168,7 +168,7 @@ def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifa
         >>> float(allconvnet.preprocess_input(np.full((1, 32, 32, 3), 125.307))[0, 0, 0, 0])
         0.0
     """
-    images = numbers("images", images)
+    images = as_array("images", images)
     check_pixels(images)
     if images.ndim < 3 or images.shape[-1] not in (1, 3):
         raise ValueError(f"Not images. Received: shape {images.shape}. Allowed: [..., height, width, 3 or 1].")
@@ -205,7 +205,7 @@ def decode_predictions(
         [[('dog', 0.7), ('ship', 0.2)]]
     """
     # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
-    scores = numbers("predictions", predictions).astype("float64")
+    scores = as_array("predictions", predictions).astype("float64")
     if class_names is not None and not is_list_of_names(class_names):
         raise ValueError(
             f"class_names must be a list, a tuple or an array of strings. Received: {shortened(class_names)}."

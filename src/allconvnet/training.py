@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from allconvnet import _backend
-from allconvnet._arrays import numbers
+from allconvnet._arrays import as_array
 from allconvnet._augment import Augment, corrupted, epoch_images, mirrored, scaled
 from allconvnet._batch_norm import fold_batch_norm
 from allconvnet._errors import check_choice, check_number
-from allconvnet._fit_arguments import Call, Data, Precision, check_labels, checked_data, checked_recipe, new_run
+from allconvnet._fit_arguments import Data, FitArguments, Precision, check_labels, checked_data, checked_recipe, new_run
 from allconvnet._run import LOWER_RATES, Run
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
 from allconvnet._weight_files import save_weights
@@ -103,7 +103,7 @@ def fit_cifar10(
         >>> result.weights.name
         'all_cnn_c.weights.h5'
     """
-    return _fit(Call("cifar10", variant, recipe, data, epochs, seed, output_dir, precision, held_out))
+    return _fit(FitArguments("cifar10", variant, recipe, data, epochs, seed, output_dir, precision, held_out))
 
 
 def fit_cifar100(
@@ -128,7 +128,7 @@ def fit_cifar100(
         >>> result.model.count_params()
         1387108
     """
-    return _fit(Call("cifar100", variant, recipe, data, epochs, seed, output_dir, precision, held_out))
+    return _fit(FitArguments("cifar100", variant, recipe, data, epochs, seed, output_dir, precision, held_out))
 
 
 def evaluate_top1(
@@ -162,7 +162,7 @@ def evaluate_top1(
         >>> allconvnet.evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([0, 9]))
         50.0
     """
-    images, labels = numbers("images", images), numbers("labels", labels, "ui")
+    images, labels = as_array("images", images), as_array("labels", labels, "ui")
     check_number("batch_size", batch_size, 1, whole=True)
     check_choice("verbose", verbose, ["auto", 0, 1, 2])
     count = len(images) if images.ndim else 0
@@ -180,7 +180,7 @@ def evaluate_top1(
     return 100 * float(np.mean(np.argmax(scores, axis=-1) == np.ravel(labels)))
 
 
-def _fit(call: Call) -> FitResult:
+def _fit(call: FitArguments) -> FitResult:
     _backend.check_gradients()
     recipe = checked_recipe(call)
     train, test = checked_data(call)

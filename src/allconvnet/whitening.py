@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from allconvnet._arrays import numbers, read_npz
+from allconvnet._arrays import as_array, read_npz
 from allconvnet._decode import check_pixels
 from allconvnet._errors import check_number, checked_path
 from allconvnet._files import replacing
@@ -37,7 +37,7 @@ def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
         >>> round(float(np.linalg.norm(allconvnet.global_contrast_normalize(image))), 3)
         55.0
     """
-    images = numbers("images", images)
+    images = as_array("images", images)
     if images.ndim != 4:
         raise ValueError(f"Not a batch of images. Received: shape {images.shape}. Allowed: [N, H, W, channels].")
     check_pixels(images)
@@ -52,7 +52,7 @@ def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
 
 def _flat(images: object) -> np.ndarray:
     """float64 `[N, values]`."""
-    array = numbers("images", images)
+    array = as_array("images", images)
     if not array.ndim or not array.size or not np.all(np.abs(array.astype("float64")) < 1e30):
         raise ValueError(f"Invalid images. Received: {array.dtype} {array.shape}. Allowed: [N, ...], finite.")
     return array.reshape(len(array), -1).astype("float64")

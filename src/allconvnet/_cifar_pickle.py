@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import pickle
 import reprlib
@@ -21,42 +20,30 @@ _SIZES = {
     1: "PROTO BINPUT BINGET BININT1 SHORT_BINSTRING SHORT_BINBYTES SHORT_BINUNICODE",
     2: "BININT2",
     4: "LONG_BINPUT LONG_BINGET BININT BINSTRING BINBYTES BINUNICODE",
-    8: "FRAME BINBYTES8 BINUNICODE8",
+    8: "FRAME",
 }
 _OPCODES = {getattr(pickle, name): (name, size) for size, names in _SIZES.items() for name in names.split()}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-# What makes an array and, in protocol 2 of Python 3, bytes.
+# What makes an array.
 _NAMES = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_reconstruct", "ndarray", "dtype"}
-_NAMES |= {"_codecs", "encode", "latin1"}
 
 
 class Batch(NamedTuple):
-    """Labels, int32 `[N]`, and the place of the pixels in the file: a string of bytes ("latin-1") or text ("utf-8").
-
-    NumPy writes an array that is the transpose of another column by column.
-    """
+    """Labels, int32 `[N]`, and the place of the pixels in the file."""
 
     labels: np.ndarray
     start: int
-    size: int
-    encoding: str
-    by_columns: bool
 
     def read_images(self, file: IO[bytes]) -> np.ndarray:
         """The images, uint8 `[N, 32, 32, 3]`."""
-        pixels, decoder = bytearray(), codecs.getincrementaldecoder(self.encoding)()
         file.seek(self.start)
-        for done in range(0, self.size, 1 << 20):
-            pixels += decoder.decode(file.read(min(1 << 20, self.size - done))).encode("latin-1")
-        if len(pixels) != len(self.labels) * 3072:
-            raise ValueError(f"it has {len(pixels):,} bytes of pixels, not {len(self.labels) * 3072:,}")
-        rows = np.frombuffer(pixels, np.uint8).reshape((-1, 3072), order="F" if self.by_columns else "C")
-        return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        pixels = np.frombuffer(file.read(len(self.labels) * 3072), np.uint8)
+        return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
 def read_batch(file: IO[bytes], size: int, label_name: str, count: int, classes: int) -> Batch:
     """The batch of `count` images in the next `size` bytes of the file; ValueError says why it is none."""
-    if not count * 3072 < size < count * 6500:  # Protocol 2 of Python 3 writes text: two bytes for some pixels.
+    if not count * 3072 < size < count * 3500:
         raise ValueError(f"it has {size:,} bytes, which are not those of {count:,} images")
     tokens = [*_tokens(file, file.tell() + size)]
     places = [place for place, token in enumerate(tokens) if isinstance(token, tuple)]
@@ -68,13 +55,12 @@ def read_batch(file: IO[bytes], size: int, label_name: str, count: int, classes:
     if wrong or len(labels) != count:
         received = f"{len(labels):,} labels, such as {reprlib.repr(wrong or labels)}"
         raise ValueError(f"received: {received}, allowed: {count:,} integers from 0 to {classes - 1}")
-    # What NumPy writes before the bytes: version, shape, type and its state, and then whether they go by columns.
-    header = [1, count, 3072, "u1", 0, 1, 3, "|", None, None, None, -1, -1, 0]
-    *array, by_columns = tokens[: places[0]][-len(header) - 1 :]
-    start, size, encoding = tokens[places[0]]
-    if array != header or not isinstance(by_columns, bool) or (size != count * 3072 and encoding == "latin-1"):
+    # What NumPy writes before the bytes: version, shape, type and its state, and that they do not go by columns.
+    header = [1, count, 3072, "u1", 0, 1, 3, "|", None, None, None, -1, -1, 0, False]
+    array, (start, size) = tokens[: places[0]][-len(header) :], tokens[places[0]]
+    if array != header or size != count * 3072:
         raise ValueError(f"received: an array {reprlib.repr(array)}, {size:,} bytes, allowed: uint8 ({count}, 3072)")
-    return Batch(np.array(labels, np.int32), start, size, encoding, by_columns)
+    return Batch(np.array(labels, np.int32), start)
 
 
 def _tokens(file: IO[bytes], end: int) -> Iterator[Any]:
@@ -91,11 +77,11 @@ def _tokens(file: IO[bytes], end: int) -> Iterator[Any]:
             names = [text] if "STACK" in name else [file.readline(_MAX_SHORT)[:-1].decode("latin-1") for _ in "12"]
             if not _NAMES.issuperset(names):
                 raise ValueError(f"it names {reprlib.repr('.'.join(names))}, which is not allowed")
-        elif name.strip("8").endswith(("STRING", "BYTES", "UNICODE")):
+        elif name.endswith(("STRING", "BYTES", "UNICODE")):
             if value <= _MAX_SHORT and (text := file.read(value).decode("latin-1")) not in _NAMES:
                 yield text
             elif value > _MAX_SHORT:
                 if (start := file.tell()) + value > end:
                     raise ValueError("it ends early")
-                yield start, value, "utf-8" if "UNICODE" in name else "latin-1"
+                yield start, value
                 file.seek(start + value)
