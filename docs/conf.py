@@ -23,7 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["runs/README.md", "gallery/*.ipynb", "gallery/*.py"]
+exclude_patterns = ["gallery/*.ipynb", "gallery/*.py"]
 html_theme = "furo"
 html_title = f"allconvnet {release}"
 html_show_sphinx = False

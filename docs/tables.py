@@ -73,7 +73,7 @@ def layers(variant: str) -> str:
 
 
 def weights(variant: str) -> str:
-    """The published weights of a net; the paper's errors on CIFAR-10 are those without augmentation."""
+    """The published weights of a net; the paper's accuracies on CIFAR-10 are those without augmentation."""
     rows, errors = [], {"cifar10": SPECS[variant].paper_error, "cifar100": PAPER_CIFAR100.get(variant)}
     for record in records_of(variant):
         error = errors.get(record.dataset)
@@ -242,12 +242,14 @@ def details(record: Weights) -> str:
     return "\n\n".join(["\n".join(lines), curve, f"{classes}:", per_class(record.name), confusions])
 
 
-NOTES_ON_WEIGHTS = """The default weights are those that the name of the data set alone means, as in
-`weights="cifar10"`. Accuracy on all test images of the data set, single crop, one training run ([how it is
-measured](../background/measured.md)). The paper's accuracies on CIFAR-10 are those without augmentation."""
-NOTES_ON_ROBUSTNESS = """The calibration error is the mean distance between probability and accuracy, in percentage
-points: on all test images, and the mean over the four changes. The other columns are the top-1 accuracy in percent on
-the first 2,000 test images after the change."""
+NOTES_ON_WEIGHTS = """\
+The default weights are those that the name of the data set alone means, as in `weights="cifar10"`. Accuracy on all
+test images of the data set, single crop, one training run ([how it is measured](../background/measured.md)). The
+paper's accuracies on CIFAR-10 are those without augmentation."""
+NOTES_ON_ROBUSTNESS = """\
+The calibration error is the mean distance between probability and accuracy, in percentage points: on all test images,
+and the mean over the four changes. The other columns are the top-1 accuracy in percent on the first 2,000 test images
+after the change."""
 NOTE_ON_TRANSFER = "For `transfer_v1`, these are 2,000 random test images, because its first ones are all of CIFAR-10."
 
 

@@ -12,7 +12,7 @@ Draws the paper's figures with published weights, on test images of their data s
 It writes three kinds of pictures:
 
 * ``units_<layer>.png``: image patches that activate a channel most, and their guided backpropagation;
-* ``class_maps.png``: where in each image its strongest class is detected;
+* ``class_maps.png``: where in each image its most probable class is detected;
 * ``methods.png``: images with their gradient, deconvnet and guided backpropagation.
 """
 
@@ -78,7 +78,7 @@ def methods_picture(model: keras.Model, layer: str | None, images: np.ndarray) -
 
 
 def class_maps_picture(model: keras.Model, images: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """Images, and below them the map of the strongest class of each."""
+    """Images, and below them the map of the most probable class of each."""
     maps = allconvnet.class_activation_map(model, images)
     best = maps.mean(axis=(1, 2)).argmax(axis=1)
     chosen = np.stack([one[..., label] for one, label in zip(maps, best, strict=True)])

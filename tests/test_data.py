@@ -58,6 +58,13 @@ def test_folder_parent_and_variable(tmp_path, monkeypatch, small):
     check(load_cifar10())
 
 
+def test_array_by_columns(tmp_path, small):
+    pixels = np.random.default_rng(0).integers(0, 256, (3072, 4), "uint8")
+    write(tmp_path, {b"data": pixels.T})
+    (images, _), _ = load_cifar10(tmp_path)
+    np.testing.assert_array_equal(images[:4], pixels.T.reshape(4, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
 def test_archive(tmp_path, small):
     write(tmp_path / "cifar-10-batches-py")
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
@@ -73,7 +80,7 @@ class Attack:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({b"labels": Attack()}, r"names '(__builtin__.)?print', which is not allowed"),
+        ({b"labels": Attack()}, r"names 'print', which is not allowed"),
         (
             {b"data": np.zeros((4, 3080), np.uint8)},
             r"an array \[1, 4, 3080, 'u1', .*, 12,320 bytes, allowed: uint8 \(4, 3072\)",
@@ -221,7 +228,7 @@ def test_memory_of_refusals(tmp_path):
     for number, opcode in enumerate([b"]", b"}", b"(", b"K\x00", b")\x85", b"U\x64" + b"x" * 100, b"]\x94"]):
         cases[f"opcode{number}"] = b"\x80\x04" + opcode * (size // len(opcode) + 10), "its opcode 600,000, "
     cases["memo"] = b"\x80\x04}r\xff\xff\xff\xff." + bytes(size), "damaged"
-    cases["string"] = b"\x80\x04\x8e" + b"\xff" * 8 + bytes(size), "its opcode 1, "
+    cases["string"] = b"\x80\x04B" + b"\xff" * 4 + bytes(size), "it ends early"
     cases["line"] = b"c" + b"x" * (size + 10), "names 'xxx"
     cases["frame"] = b"\x80\x04\x95" + b"\xff" * 8 + b"." + bytes(size), "damaged"
     for name, (content, _) in cases.items():

@@ -102,6 +102,12 @@ def test_exif_orientation_of_png_and_webp(kind, orientation, order):
     np.testing.assert_array_equal(image, UPRIGHT[orientation](QUARTERS))
 
 
+def test_exif_orientation_of_transparent_files_is_ignored():
+    insert, extension, options = FILES["png"]
+    file = insert(encode(np.concatenate([QUARTERS, WINDOW], axis=2), extension, *options), exif(6))
+    np.testing.assert_array_equal(load_image(file, size=None), np.where(WINDOW == 0, np.uint8(255), QUARTERS))
+
+
 @pytest.mark.parametrize("block", [b"", b"II*\0", exif(6)[:18], exif(99), exif(6).replace(b"\x12\x01", b"\x13\x01")])
 @pytest.mark.parametrize("kind", FILES)
 def test_damaged_exif_turns_nothing(kind, block):

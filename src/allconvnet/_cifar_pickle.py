@@ -13,7 +13,8 @@ import numpy as np
 # A training batch of CIFAR-100 has 50,000 images, each with two labels and a file name: ten opcodes at most.
 _MAX_OPCODES = 600_000
 _MAX_SHORT = 100  # Bytes; a longer string can only be the pixels.
-# What Python 2 and 3 write for a dict of strings, lists and an array, up to STOP: opcodes by the size of their number.
+# What Python 2 (protocol 2) and 3 (3 and 4) write for a dict of strings, lists and an array: opcodes by the size of
+# their number.
 _SIZES = {
     0: "NONE NEWTRUE NEWFALSE EMPTY_DICT EMPTY_LIST EMPTY_TUPLE MARK APPEND APPENDS SETITEM SETITEMS TUPLE TUPLE1 "
     "TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL REDUCE BUILD MEMOIZE",
@@ -29,16 +30,21 @@ _NAMES = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_reconstr
 
 
 class Batch(NamedTuple):
-    """Labels, int32 `[N]`, and the place of the pixels in the file."""
+    """Labels, int32 `[N]`, and the place of the pixels in the file.
+
+    NumPy writes an array that is the transpose of another column by column.
+    """
 
     labels: np.ndarray
     start: int
+    by_columns: bool
 
     def read_images(self, file: IO[bytes]) -> np.ndarray:
         """The images, uint8 `[N, 32, 32, 3]`."""
         file.seek(self.start)
         pixels = np.frombuffer(file.read(len(self.labels) * 3072), np.uint8)
-        return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        rows = pixels.reshape((-1, 3072), order="F" if self.by_columns else "C")
+        return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
 def read_batch(file: IO[bytes], size: int, label_name: str, count: int, classes: int) -> Batch:
@@ -55,12 +61,13 @@ def read_batch(file: IO[bytes], size: int, label_name: str, count: int, classes:
     if wrong or len(labels) != count:
         received = f"{len(labels):,} labels, such as {reprlib.repr(wrong or labels)}"
         raise ValueError(f"received: {received}, allowed: {count:,} integers from 0 to {classes - 1}")
-    # What NumPy writes before the bytes: version, shape, type and its state, and that they do not go by columns.
-    header = [1, count, 3072, "u1", 0, 1, 3, "|", None, None, None, -1, -1, 0, False]
-    array, (start, size) = tokens[: places[0]][-len(header) :], tokens[places[0]]
-    if array != header or size != count * 3072:
+    # What NumPy writes before the bytes: version, shape, type and its state, and then whether they go by columns.
+    header = [1, count, 3072, "u1", 0, 1, 3, "|", None, None, None, -1, -1, 0]
+    *array, by_columns = tokens[: places[0]][-len(header) - 1 :]
+    start, size = tokens[places[0]]
+    if array != header or not isinstance(by_columns, bool) or size != count * 3072:
         raise ValueError(f"received: an array {reprlib.repr(array)}, {size:,} bytes, allowed: uint8 ({count}, 3072)")
-    return Batch(np.array(labels, np.int32), start)
+    return Batch(np.array(labels, np.int32), start, by_columns)
 
 
 def _tokens(file: IO[bytes], end: int) -> Iterator[Any]:

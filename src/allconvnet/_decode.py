@@ -23,7 +23,7 @@ def shown(source: Source) -> str:
 
 
 def pixels(source: Source) -> np.ndarray:
-    """uint8 or uint16, `[H, W]` or `[H, W, 1 | 3 | 4]`, RGB order, upright."""
+    """uint8 or uint16, `[H, W]` or `[H, W, 1 | 3 | 4]`, RGB order."""
     if is_pil(source):
         source = _pil_pixels(source)
     if isinstance(source, np.ndarray):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import mmap
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import h5py
 import numpy as np
@@ -72,22 +73,31 @@ def _longest_text(path: Path, sizes: tuple[int, int]) -> float:
     longest, total = 1, 0
     if path.stat().st_size > _MAX_FILE or sizes != (8, 8):
         return math.inf
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        heap = data.find(b"GCOL\x01")
-        while heap >= 0:
-            (size,) = struct.unpack("<Q", data[heap + 8 : heap + 16].ljust(8))
+    with path.open("rb") as stream:
+        for start in _positions(stream, b"GCOL\x01"):
+            stream.seek(start + 8)
+            (size,) = struct.unpack("<Q", stream.read(8))
             total += size
             if size < 16 or total > _MAX_TEXT:
                 return math.inf
-            position, end = heap + 16, min(heap + size, len(data))
-            while position + 16 <= end:
-                index, length = struct.unpack_from("<H6xQ", data, position)
+            heap, position = stream.read(size - 16), 0
+            while position + 16 <= len(heap):
+                index, length = struct.unpack_from("<H6xQ", heap, position)
                 if index == length == 0:  # HDF5 would stay here for ever.
                     return math.inf
                 longest = max(longest, length if index else 0)  # Index 0: space that is free.
                 position += 16 + -(-length // 8) * 8 if index else length
-            heap = data.find(b"GCOL\x01", heap + 1)
     return longest
+
+
+def _positions(stream: IO[bytes], signature: bytes) -> list[int]:
+    """Where the signature stands in the file."""
+    found, offset, block = [], 0, b""
+    while chunk := stream.read(1 << 24):
+        block = block[-len(signature) + 1 :] + chunk
+        found += [offset + len(chunk) - len(block) + match.start() for match in re.finditer(signature, block)]
+        offset += len(chunk)
+    return found
 
 
 def is_plain(data: h5py.Dataset) -> bool:

@@ -40,7 +40,7 @@ _LAYOUTS = {
     "cifar100": _Layout("CIFAR-100", "cifar-100-python", ["train", "test"], "fine_labels"),
 }
 _IMAGES = (50_000, 10_000)  # Training and test.
-# An archive holds 186 million bytes in ten members.
+# About twice as much as is published: an archive holds 186 million bytes in ten members.
 _MAX_BYTES, _MAX_MEMBERS = 400_000_000, 100
 
 

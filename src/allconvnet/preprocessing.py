@@ -26,9 +26,9 @@ Fit = Literal["resize", "crop"]
 def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: Fit = "resize") -> np.ndarray:
     """Reads a picture as the pixels that a model takes.
 
-    Applies the EXIF orientation (except to transparent files), repeats grayscale to RGB, puts transparent pictures on
-    white, and converts 16 bits to 8 and CMYK to RGB. Shrinking averages areas, enlarging is cubic; the pixels of a
-    picture of the right size are not changed.
+    Applies the EXIF orientation (except to files with an alpha channel), repeats grayscale to RGB, puts transparent
+    pictures on white, and converts 16 bits to 8 and CMYK to RGB. Shrinking averages areas, enlarging is cubic; the
+    pixels of a picture of the right size are not changed.
 
     Files may be JPEG, PNG, WebP, GIF (the first picture), TIFF, BMP or PNM. The limit is 40 million pixels, or half as
     many for GIF, TIFF, PNM, progressive JPEG, animations and 16 bits, which take more memory. It is checked in the

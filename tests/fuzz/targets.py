@@ -24,9 +24,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import allconvnet
-from allconvnet import _specs
+from allconvnet import _specs, data
 
 NET = _specs.Spec((_specs.Conv(4, 3, 2), _specs.Conv(4, 3, 2)), 2, 32, 270, None, "for fuzzing")
+BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 4), "uint8")
 
 
@@ -55,8 +56,11 @@ def weights():
 
 
 def batches():
+    """The folder has the other batches."""
     batch = {b"data": np.zeros((4, 3072), "uint8"), b"labels": [0, 1, 2, 9]}
-    return [pickle.dumps(batch, protocol) for protocol in (0, 4)]
+    for name in BATCHES:
+        Path("cifar-10-batches-py", name).write_bytes(pickle.dumps(batch, 4))
+    return [pickle.dumps(batch, protocol) for protocol in (3, 4)]
 
 
 def archives():
@@ -64,7 +68,7 @@ def archives():
     for mode in ("w:gz", "w"):
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode=mode) as archive:
-            for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+            for name in BATCHES:
                 content = batches()[1]
                 member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
                 member.size = len(content)
@@ -129,12 +133,13 @@ def with_checksums(png: bytes) -> bytes:
 
 def main(name: str, seconds: float, folder: str) -> None:
     os.chdir(folder)
-    _specs.SPECS["fuzzed"] = NET
+    _specs.SPECS["fuzzed"], data._IMAGES = NET, (20, 4)
+    Path("cifar-10-batches-py").mkdir()
     make, file, read = TARGETS[name]
     corpus, path = make(), Path(folder, file)
-    path.parent.mkdir(exist_ok=True)
-    for content in corpus:  # Loads what reading needs.
-        attempt(read, path, content)
+    # Loads what reading needs; a corpus of which nothing can be read would test nothing.
+    accepted = [attempt(read, path, content) for content in corpus]
+    assert any(accepted)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
     start, count, ended = time.time_ns() % 2**32, 0, time.monotonic() + seconds
@@ -152,13 +157,15 @@ def main(name: str, seconds: float, folder: str) -> None:
     print(f"{name}: {count} files, seed {start}")
 
 
-def attempt(read: Callable[[Path], object], path: Path, content: bytes) -> None:
+def attempt(read: Callable[[Path], object], path: Path, content: bytes) -> bool:
+    """Whether the file can be read."""
     path.write_bytes(content)
     signal.setitimer(signal.ITIMER_PROF, 5)  # Its signal ends the process.
     try:
         read(path)
+        return True
     except (ValueError, OSError):
-        pass
+        return False
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
