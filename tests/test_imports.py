@@ -139,6 +139,8 @@ allconvnet.AllConvNet("resnet")
 allconvnet.AllConvNet(pooling="mean")
 allconvnet.fit_cifar10("all_cnn_c", precision="float16")
 allconvnet.nothing
+allconvnet.AllConvNet(allconvnet.list_variants()[0])
+allconvnet.AllConvNet(allconvnet.weights_info("all_cnn_c.cifar10").variant)
 reveal_type(allconvnet.weights_info("all_cnn_c.cifar10").top1)
 """
 

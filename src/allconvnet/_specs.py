@@ -212,7 +212,7 @@ SPECS: dict[str, Spec] = {
 }
 
 
-def list_variants() -> list[str]:
+def list_variants() -> list[Variant]:
     """Names of all nets, as `AllConvNet(variant=...)` takes them.
 
     Returns:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allconvnet._errors import unknown
-from allconvnet._specs import NORMALIZATION, get_spec
+from allconvnet._specs import NORMALIZATION, Variant, get_spec
 
 __all__ = ["Weights", "list_weights", "weights_info"]
 
@@ -42,7 +42,7 @@ class Weights:
         license: license of the file.
     """
 
-    variant: str
+    variant: Variant
     tag: str
     sha256: str
     size: int
