@@ -78,7 +78,7 @@ PLAN = [
     ("100 classes", "all_cnn_c", "", SCRATCH, 1, (20,)),
     ("10 classes", "all_cnn_c", "", SCRATCH, 5, (100,)),
     ("10 classes", "all_cnn_c", "transfer", PROBE, 5, (5, 20, 100, 500)),
-    ("10 classes", "all_cnn_c", "transfer", TUNE, 5, (5, 20, 100)),
+    ("10 classes", "all_cnn_c", "transfer", TUNE, 5, (5, 20, 100, 500)),
 ]
 KEYS = ("task", "net", "weights", "way", "images_per_class")
 

@@ -86,12 +86,8 @@ class Weights:
         return len(self.class_names)
 
 
-def _read_index() -> dict[str, Weights]:
-    tables = tomllib.loads((FOLDER / "index.toml").read_text(encoding="utf-8"))
-    return {name: Weights(*name.split("."), **table) for name, table in tables.items()}
-
-
-WEIGHTS = _read_index()
+_TABLES = tomllib.loads((FOLDER / "index.toml").read_text(encoding="utf-8"))
+WEIGHTS = {name: Weights(*name.split("."), **table) for name, table in _TABLES.items()}
 
 
 def list_weights(variant: str | None = None) -> list[str]:
