@@ -133,7 +133,7 @@ def test_train_and_evaluate(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
         batch = {b"data": random.integers(0, 256, (60, 3072), "uint8"), b"labels": list(range(10)) * 6}
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=4))
     arguments = ["--recipe", "fast", "--variant", "model_a", "--epochs", "1", "--held-out", "20", "--data", str(folder)]
     lines = run("train_cifar10.py", tmp_path, *arguments, options=["-c", SMALL])
     weights = Path("model_a-cifar10-fast-seed0-epochs1-heldout20/model_a.weights.h5")
