@@ -170,7 +170,7 @@ def report(rounds: list[dict[str, dict[str, float]]], file: Path) -> None:
         choose = min if key in ("first", "import", "memory") else max
         return choose(each[name][str(key)] for each in rounds)
 
-    print("| way | first label, s | memory, MB |\n|---|---|---|")
+    print("| method | first label, s | memory, MB |\n|---|---|---|")
     for name in rounds[0]:
         print(f"| {name} | {best(name, 'first'):.1f} | {best(name, 'memory'):.0f} |")
     print("\n| pictures a second, in calls of |", " | ".join(map(str, CALLS)), "|")

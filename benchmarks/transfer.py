@@ -56,12 +56,12 @@ TASKS = {
     "100 classes": (np.arange(100), 500),
     "CIFAR-10": (np.arange(10), 5000),
 }
-PROBE, TUNE, SCRATCH = "linear probe", "fine-tuning", "from scratch, as many epochs"
+PROBE, TUNE, SCRATCH = "linear probe", "fine-tuning", "from scratch, same epochs"
 STYLES = {PROBE: ("o-", "tab:blue"), TUNE: ("s-", "tab:orange"), SCRATCH: ("^--", "0.45")}
 # The weights of all_cnn_c to start from, of those that have not seen the classes.
 BEST = {"10 classes": "transfer", "20 superclasses": "cifar10", "100 classes": "cifar10", "CIFAR-10": "cifar100"}
 PUBLISHED = {"100 classes": "all_cnn_c.cifar100", "CIFAR-10": "all_cnn_c.cifar10"}  # trained on all of the task
-# What is measured: task, net, weights, way, at most how many runs, pictures a class.
+# What is measured: task, net, weights, method, at most how many runs, pictures a class.
 PLAN = [
     ("10 classes", "all_cnn_c", "cifar10", PROBE, 5, (5, 20, 100, 500)),
     ("20 superclasses", "all_cnn_c", "cifar10", PROBE, 5, (5, 20, 100, 2500)),
@@ -80,7 +80,7 @@ PLAN = [
     ("10 classes", "all_cnn_c", "transfer", PROBE, 5, (5, 20, 100, 500)),
     ("10 classes", "all_cnn_c", "transfer", TUNE, 5, (5, 20, 100, 500)),
 ]
-KEYS = ("task", "net", "weights", "way", "images_per_class")
+KEYS = ("task", "net", "weights", "method", "images_per_class")
 
 
 class Remembered:
@@ -134,14 +134,14 @@ def measure(plan: list[tuple], path: Path) -> None:
     if not done:
         path.write_text(",".join((*KEYS, "runs", "top1", "deviation")) + "\n")
     extractors: dict[tuple, Remembered] = {}
-    for task, net, weights, way, most, counts in plan:
+    for task, net, weights, method, most, counts in plan:
         for count in counts:
-            if (task, net, weights, way, str(count)) in done:
+            if (task, net, weights, method, str(count)) in done:
                 continue
             data = allconvnet.load_cifar10() if task == "CIFAR-10" else allconvnet.load_cifar100()
             accuracies = []
             for train, test in runs(data, task, most, count):
-                if way == PROBE:
+                if method == PROBE:
                     if (net, weights) not in extractors:
                         # One at a time: features of 100,000 pictures and their mirror images fill 3 GB.
                         extractors = {(net, weights): Remembered(allconvnet.feature_extractor(net, weights=weights))}
@@ -151,7 +151,7 @@ def measure(plan: list[tuple], path: Path) -> None:
                     model = fine_tune(train, int(1 + train[1].max()), weights=weights or None)
                     accuracies.append(allconvnet.evaluate_top1(model, *test, verbose=0))
             deviation = f"{np.std(accuracies, ddof=1):.2f}" if len(accuracies) > 1 else ""
-            row = (task, net, weights, way, count, len(accuracies), f"{np.mean(accuracies):.2f}", deviation)
+            row = (task, net, weights, method, count, len(accuracies), f"{np.mean(accuracies):.2f}", deviation)
             print(*row, sep=", ", flush=True)
             with path.open("a", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow(row)
@@ -176,28 +176,29 @@ def table(rows: list[dict[str, str]], first: tuple[str, ...]) -> str:
 
 
 def tables(rows: list[dict[str, str]]) -> tuple[str, str]:
-    """All ways with all_cnn_c, and linear probes of all nets and weights on ten classes."""
-    order, ways = list(TASKS), list(STYLES)
+    """All methods with all_cnn_c, and linear probes of all nets and weights on ten classes."""
+    order, methods = list(TASKS), list(STYLES)
     starts = [row for row in rows if row["net"] == "all_cnn_c" and row["weights"] != "cifar10_robust_v1"]
-    starts.sort(key=lambda row: (order.index(row["task"]), ways.index(row["way"]), row["weights"]))
-    starts = [row | {"way": f"{row['way']}, `{row['weights']}`" if row["weights"] else row["way"]} for row in starts]
-    probes = [row for row in rows if row["task"] == "10 classes" and row["way"] == PROBE]
-    return table(starts, ("task", "way")), table(probes, ("net", "weights"))
+    starts.sort(key=lambda row: (order.index(row["task"]), methods.index(row["method"]), row["weights"]))
+    for row in starts:
+        row["method, weights"] = f"{row['method']}, `{row['weights']}`" if row["weights"] else row["method"]
+    probes = [row for row in rows if row["task"] == "10 classes" and row["method"] == PROBE]
+    return table(starts, ("task", "method, weights")), table(probes, ("net", "weights"))
 
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
     """Accuracy against pictures a class, a panel for each task."""
     figure, axes = plt.subplots(2, 2, figsize=(6.4, 6), sharey=True, layout="constrained")
     for axis, (task, (_, available)) in zip(axes.flat, TASKS.items(), strict=True):
-        for way, (style, color) in STYLES.items():
-            start = "" if way == SCRATCH else BEST[task]
-            wanted = {"task": task, "net": "all_cnn_c", "weights": start, "way": way}
+        for method, (style, color) in STYLES.items():
+            start = "" if method == SCRATCH else BEST[task]
+            wanted = {"task": task, "net": "all_cnn_c", "weights": start, "method": method}
             chosen = [row for row in rows if wanted.items() <= row.items()]
             chosen.sort(key=lambda row: int(row["images_per_class"]))
             if chosen:
                 x = [int(row["images_per_class"]) for row in chosen]
                 y, deviation = ([float(row[key] or 0) for row in chosen] for key in ("top1", "deviation"))
-                axis.errorbar(x, y, deviation, fmt=style, color=color, capsize=3, label=way)
+                axis.errorbar(x, y, deviation, fmt=style, color=color, capsize=3, label=method)
         if task in PUBLISHED:
             top1 = allconvnet.weights_info(PUBLISHED[task]).top1
             axis.plot(available, top1, "*", color="0.2", markersize=12, label="from scratch: published weights")
@@ -208,7 +209,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         axis.set_ylim(0, 100)
         axis.set_title(f"{task} (weights: {BEST[task]})")
         axis.grid(color="0.9")
-    figure.supxlabel("training pictures a class")
+    figure.supxlabel("training pictures per class")
     figure.supylabel("top-1 accuracy on test pictures, %")
     labels = {}
     for axis in axes.flat:

@@ -26,6 +26,15 @@ RECOMMENDED = {
     "the 100 classes of CIFAR-100": "all_cnn_c.cifar100",
     "training on new classes": "all_cnn_c.transfer",
 }
+MEASURED = {
+    "top1": "top-1, %",
+    "jpeg_75": "top-1, JPEG quality 75, %",
+    "jpeg_50": "top-1, JPEG quality 50, %",
+    "noise_12": "top-1, noise (deviation 12), %",
+    "blur_0.8": "top-1, blur (deviation 0.8), %",
+    "calibration_error": "calibration error, points",
+    "calibration_error_changed": "the same, mean of the four changes",
+}
 PAPER_CIFAR100 = {"all_cnn_c": 33.71}
 TABLE = re.compile(r"(^<!-- table ([^\n]+?) -->\n)(?:(?!^<!-- ).)*(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
 
@@ -80,7 +89,7 @@ def weights(variant: str) -> str:
         paper = f"{100 - error:.2f}" if error else ""
         start = RECIPES[record.recipe].start
         after = f" after `{start}`" if start else ""
-        made = f'"{record.recipe}"{after}, {record.seconds / 60:,.0f} minutes'
+        made = f'"{record.recipe}"{after}, {record.epochs} epochs'
         tag = f"`{record.tag}`" + (" (default)" if record.default else "")
         rows.append(
             [tag, f"{record.top1:.2f}", RESULTS[record.name]["top5"], paper, made, f"{record.size / 1e6:.1f} MB"]
@@ -89,15 +98,10 @@ def weights(variant: str) -> str:
 
 
 def robustness(variant: str) -> str:
-    """Calibration error of the weights of a net, and accuracy on changed images."""
-    rows = []
-    for record in records_of(variant):
-        found = RESULTS[record.name]
-        error = f"{found['calibration_error']}; {found['calibration_error_changed']}"
-        fields = ("jpeg_75", "jpeg_50", "noise_12", "blur_0.8")
-        rows.append([f"`{record.tag}`", error, *(found[field] for field in fields)])
-    head = ["tag", "calibration error: unchanged; changed", "JPEG quality 75", "JPEG quality 50"]
-    return table([*head, "noise, deviation 12", "blur, deviation 0.8"], rows)
+    """Accuracy of the weights of a net on changed images, and calibration errors: a column for each tag."""
+    records = records_of(variant)
+    rows = [[text, *(RESULTS[record.name][field] for record in records)] for field, text in MEASURED.items()]
+    return table(["", *(f"`{record.tag}`" for record in records)], rows)
 
 
 def per_class(name: str) -> str:
@@ -118,7 +122,7 @@ def recommended() -> str:
         tag = record.dataset if record.default else record.tag
         call = f'`AllConvNet("{record.variant}", weights="{tag}")`'
         # Accuracy on the classes that "transfer" was trained on says little about new classes.
-        top1 = "" if record.dataset == "transfer" else f"{record.top1:.2f}"
+        top1 = "see below" if record.dataset == "transfer" else f"{record.top1:.2f}"
         rows.append([purpose, call, top1, f"{record.params:,}", f"{millions:.0f} million"])
     return table(["", "model", "top-1, %", "parameters", "multiplications"], rows)
 
@@ -243,14 +247,13 @@ def details(record: Weights) -> str:
 
 
 NOTES_ON_WEIGHTS = """\
-The default weights are those that the name of the data set alone means, as in `weights="cifar10"`. Accuracy on all
-test images of the data set, single crop, one training run ([how it is measured](../background/measured.md)). The
-paper's accuracies on CIFAR-10 are those without augmentation."""
+The name of the data set alone, as in `weights="cifar10"`, loads the default weights. Accuracy on all test images of the
+data set, single crop, one training run ([how it is measured](../background/measured.md)). The paper's accuracies on
+CIFAR-10 are those without augmentation."""
 NOTES_ON_ROBUSTNESS = """\
-The calibration error is the mean distance between probability and accuracy, in percentage points: on all test images,
-and the mean over the four changes. The other columns are the top-1 accuracy in percent on the first 2,000 test images
-after the change."""
-NOTE_ON_TRANSFER = "For `transfer_v1`, these are 2,000 random test images, because its first ones are all of CIFAR-10."
+Measured by `docs/cards.py`: changed images on the first 2,000 test images, the rest on all. The calibration error is
+the mean distance between probability and accuracy, in percentage points."""
+NOTE_ON_TRANSFER = "For `transfer_v1`, 2,000 random test images were changed: the first 10,000 are those of CIFAR-10."
 
 
 def pages() -> dict[Path, str]:
