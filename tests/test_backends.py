@@ -18,17 +18,20 @@ FILES = [
     "test_export.py",
     "test_models.py",
     "test_optimizers.py",
-    "test_recipes.py",
     "test_training.py",
-    "test_weights.py",
 ]
-# A matter of the weights, of NumPy or of the folder of a run, not of the backend: once is enough.
+# A matter of weights files, of NumPy or of the folder of a run, not of the backend: once is enough.
 ONCE = [
-    "tests/test_weights.py::test_top1",
+    "tests/test_models.py::test_parameters_and_shapes",
+    "tests/test_models.py::test_published_weights_load",
+    "tests/test_models.py::test_net_",
+    "tests/test_models.py::test_what_cannot",
+    "tests/test_training.py::test_files_of_another_run",
+    "tests/test_training.py::test_full_disk",
     "tests/test_training.py::test_recipe_learns",
     "tests/test_training.py::test_resumes_after_sigkill",
-    "tests/test_training.py::test_full_disk_leaves_the_checkpoint",
-    "tests/test_training.py::test_whitening_is_of_the_images_trained_on",
+    "tests/test_training.py::test_run_of_before",
+    "tests/test_training.py::test_whitening",
 ]
 
 REFUSE = """

@@ -5,6 +5,7 @@ import csv
 import itertools
 import os
 import pickle
+import runpy
 import shutil
 import subprocess
 import sys
@@ -126,7 +127,9 @@ def test_marks_do_not_overlap():
     assert len(mark.find(scores, "cifar10", top=99, at_least=0.95)) == 1
 
 
-def test_train_and_evaluate(tmp_path, monkeypatch):
+@pytest.fixture
+def noise(tmp_path, monkeypatch):
+    """A data set of noise for scripts that run with SMALL, and for this process."""
     monkeypatch.setattr(allconvnet.data, "_IMAGES", (300, 60))
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
@@ -134,26 +137,21 @@ def test_train_and_evaluate(tmp_path, monkeypatch):
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
         batch = {b"data": random.integers(0, 256, (60, 3072), "uint8"), b"labels": list(range(10)) * 6}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=4))
-    arguments = ["--recipe", "fast", "--variant", "model_a", "--epochs", "1", "--held-out", "20", "--data", str(folder)]
+    return folder
+
+
+def test_train_and_evaluate(tmp_path, noise):
+    arguments = ["--recipe", "fast", "--variant", "model_a", "--epochs", "1", "--held-out", "20", "--data", str(noise)]
     lines = run("train_cifar10.py", tmp_path, *arguments, options=["-c", SMALL])
     weights = Path("model_a-cifar10-fast-seed0-epochs1-heldout20/model_a.weights.h5")
-    images, labels = allconvnet.load_cifar10(folder)[0]
+    images, labels = allconvnet.load_cifar10(noise)[0]
     model = allconvnet.AllConvNet("model_a", weights=tmp_path / weights)
     top1 = allconvnet.evaluate_top1(model, images[-20:], labels[-20:])
     assert lines[-1] == f"top-1 on 20 held out images: {top1:.2f} %; weights: {weights}"
-    arguments = ["model_a.cifar10_v1", "--data", str(folder)]
-    lines = run("evaluate_cifar10.py", tmp_path, *arguments, options=["-c", SMALL])
-    top1 = allconvnet.evaluate_top1(allconvnet.AllConvNet("model_a"), *allconvnet.load_cifar10(folder)[1])
-    assert lines[-1] == f"model_a.cifar10_v1: top-1 {top1:.2f} % on 60 images; published 90.89 %"
-    lines = run("evaluate_cifar10.py", tmp_path, "--data", str(folder), options=["-c", SMALL])
-    default = allconvnet.weights_info("all_cnn_c.cifar10")
-    assert lines[-1].partition(":")[0] == default.name
-
-
-def test_recipe_with_changed_fields(tmp_path):
-    command = [sys.executable, str(EXAMPLES / "train_cifar10.py"), "--set", "erase=2"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "Invalid erase. Received: erase=2. Allowed: 0 to 1" in ended.stderr
+    lines = run("evaluate_cifar10.py", tmp_path, "--data", str(noise), options=["-c", SMALL])
+    top1 = allconvnet.evaluate_top1(allconvnet.AllConvNet("all_cnn_c"), *allconvnet.load_cifar10(noise)[1])
+    record = allconvnet.weights_info("all_cnn_c.cifar10")
+    assert lines[-1] == f"{record.name}: top-1 {top1:.2f} % on 60 images; published {record.top1:.2f} %"
 
 
 def test_curves(tmp_path):
@@ -250,13 +248,19 @@ def test_transfer_learning(tmp_path):
     }
 
 
-def test_transfer_learning_without_cifar100(tmp_path, monkeypatch):
+def test_transfer_learning_without_cifar100(tmp_path, monkeypatch, capsys):
+    import transfer_learning
+
     monkeypatch.setenv("ALLCONVNET_CIFAR100", "")
     monkeypatch.setenv("ALLCONVNET_CIFAR100_URL", "http://127.0.0.1:9/none")
     monkeypatch.setenv("ALLCONVNET_CACHE_DIR", str(tmp_path))
-    lines = run("transfer_learning.py", tmp_path, "--epochs", "1")
-    assert any(line.startswith("CIFAR-100 is not available: using handwritten digits") for line in lines)
-    assert "1437 training pictures, 10 classes, 360 test pictures" in lines
+    monkeypatch.setattr(sys, "argv", ["transfer_learning.py"])
+    monkeypatch.setattr(transfer_learning, "linear_probe", mock.Mock(side_effect=KeyboardInterrupt("enough")))
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        transfer_learning.main()
+    *_, fallback, counts = capsys.readouterr().out.splitlines()
+    assert fallback.startswith("CIFAR-100 is not available: using handwritten digits")
+    assert counts == "1437 training pictures, 10 classes, 360 test pictures"
 
 
 @pytest.mark.parametrize(
@@ -276,44 +280,37 @@ def test_missing_package_is_one_line(tmp_path, script, package, message):
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_errors_of_arguments(tmp_path):
+@pytest.mark.parametrize(
+    ("script", "arguments", "match"),
+    [
+        ("classify_image", "narrow.png --top 11", "Invalid top. Received: top=11. Allowed: a whole number, 1 to 10"),
+        ("classify_image", "--output sheet", "--output sheet must end in .png, .jpg or another format"),
+        ("classify_image", "--csv nowhere/labels.csv", "there is no folder nowhere for labels.csv"),
+        ("evaluate_cifar10", "--all model_a.cifar10_v1", "pass either --all or names of weights"),
+        ("evaluate_cifar10", "model_x", "Unknown weights. Received: weights='model_x'."),
+        ("evaluate_cifar10", "--data nowhere", "nowhere"),
+        ("mark_photograph", "narrow.png", "this photograph would be 26x64: use a larger --height"),
+        ("mark_photograph", "--output marked.txt", "--output marked.txt must end in .png"),
+        ("train_cifar10", "--set x", "argument --set: invalid change value: 'x'"),
+        ("train_cifar10", "--set erase=2", "Invalid erase. Received: erase=2. Allowed: 0 to 1"),
+        ("train_cifar10", "--set flip=both", "Unknown flip. Received: flip='both'. Allowed: 'alternating'"),
+        ("transfer_learning", "nowhere", "nowhere must have a subfolder of pictures for each of two or more classes"),
+        ("transfer_learning", "folders", "folders/b: There is no picture that can be read."),
+        ("transfer_learning", "few", "few has too few pictures: "),
+        ("visualize_units", "--variant model_a --layers relu6", "model_a has no --layers relu6; it has relu1"),
+    ],
+)
+def test_errors_of_arguments(script, arguments, match, tmp_path, monkeypatch, capsys):
     for name in ("narrow.png", "folders/a/1.png", "few/a/1.png", "few/b/1.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / name), np.zeros((300, 120, 3), np.uint8))
     (tmp_path / "folders/b").mkdir()
-    for script, arguments, match in [
-        ("mark_photograph.py", ["narrow.png"], "this photograph would be 26x64: use a larger --height"),
-        (
-            "visualize_units.py",
-            ["--variant", "model_a", "--layers", "relu6"],
-            "model_a has no --layers relu6; it has relu1",
-        ),
-        (
-            "transfer_learning.py",
-            ["nowhere"],
-            "nowhere must have a subfolder of pictures for each of two or more classes; found []",
-        ),
-        ("transfer_learning.py", ["folders"], "folders/b: There is no picture that can be read."),
-        ("transfer_learning.py", ["few"], "few has too few pictures: "),
-        (
-            "classify_image.py",
-            ["narrow.png", "--top", "11"],
-            "Invalid top. Received: top=11. Allowed: a whole number, 1 to 10",
-        ),
-        ("train_cifar10.py", ["--set", "x"], "argument --set: invalid change value: 'x'"),
-        ("train_cifar10.py", ["--set", "flip=both"], "Unknown flip. Received: flip='both'. Allowed: 'alternating'"),
-        ("classify_image.py", ["--output", "sheet"], "--output sheet must end in .png, .jpg or another format"),
-        ("classify_image.py", ["--csv", "nowhere/labels.csv"], "there is no folder nowhere for labels.csv"),
-        ("evaluate_cifar10.py", ["--all", "model_a.cifar10_v1"], "pass either --all or names of weights"),
-        ("evaluate_cifar10.py", ["model_x"], "Unknown weights. Received: weights='model_x'."),
-        ("evaluate_cifar10.py", ["--data", "nowhere"], "nowhere"),
-        ("mark_photograph.py", ["--output", "marked.txt"], "--output marked.txt must end in .png"),
-    ]:
-        command = [sys.executable, str(EXAMPLES / script), *arguments]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert result.returncode
-        assert match in result.stderr
-        assert "Traceback" not in result.stderr
+    monkeypatch.chdir(tmp_path)
+    path = str(EXAMPLES / f"{script}.py")
+    monkeypatch.setattr(sys, "argv", [path, *arguments.split()])
+    with pytest.raises(SystemExit, match=r"^[^0]") as ended:
+        runpy.run_path(path, run_name="__main__")
+    assert match in f"{ended.value}{capsys.readouterr().err}"
 
 
 def test_feature_extraction(tmp_path):
@@ -336,19 +333,20 @@ def test_visualize_units_without_cifar10(tmp_path, monkeypatch):
     ]
 
 
-def test_visualize_units(tmp_path, cifar10):
-    lines = run("visualize_units.py", tmp_path, "--layers", "relu3", "--channels", "3", "--count", "2")
+def test_visualize_units(tmp_path, noise):
+    arguments = ["--layers", "relu3", "--channels", "3", "--count", "2", "--data", str(noise)]
+    lines = run("visualize_units.py", tmp_path, *arguments, options=["-c", SMALL])
     assert lines == ["units_relu3.png", "class_maps.png", "methods.png"]
     assert cv2.imread(str(tmp_path / "methods.png")).shape[1] == 4 * 131 + 3
     # The leftmost patch of a row is the 7x7 window of the test image where that channel is strongest.
     net = allconvnet.AllConvNet("all_cnn_c")
     maps = keras.Model(net.inputs, net.get_layer("relu3").output)
-    images = cifar10[1][0]
-    values = [maps.predict_on_batch(images[i : i + 500])[..., :3] for i in range(0, len(images), 500)]
+    images = allconvnet.load_cifar10(noise)[1][0]
+    values = maps.predict_on_batch(images)[..., :3]
     picture = cv2.imread(str(tmp_path / "units_relu3.png"))[..., ::-1]
     inside = 0
     for channel in range(3):
-        one = np.concatenate([value[..., channel] for value in values])
+        one = values[..., channel]
         image, row, column = np.unravel_index(one.argmax(), one.shape)
         y, x = 2 * row - 2, 2 * column - 2
         if min(y, x) < 0 or max(y, x) + 7 > 32:

@@ -1,7 +1,6 @@
 """Explanations against a net computed by hand, a slow NumPy reference, and finite differences."""
 
 import gc
-import itertools
 import weakref
 from pathlib import Path
 
@@ -110,8 +109,11 @@ def kernels():
     return [random.normal(0, 1, shape) for shape in ((3, 3, 3, 6), (3, 3, 6, 5), (3, 3, 5, 4))]
 
 
-@pytest.mark.parametrize("form", ["layer", "argument", "activation", "node", "nested"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("form", "method"),
+    [("argument", "deconvnet"), ("argument", "gradient")]
+    + [(form, "guided") for form in ("layer", "argument", "activation", "node", "nested")],
+)
 def test_slow_reference(form, method, kernels):
     model = small_net(form)
     model.set_weights([value for kernel in kernels for value in (kernel, np.zeros(kernel.shape[3]))])
@@ -186,8 +188,8 @@ def test_last_activation_as_an_argument(activation, kernels):
         dense.set_weights([np.random.default_rng(2).normal(0, 0.1, (294, 4)), np.zeros(4)])
     images = np.random.default_rng(1).normal(0, 1, (2, 9, 9, 3))
     assert (models[1].predict(images, verbose=0) < 0).any(), "a ReLU in its place would be seen"
-    for method, target in itertools.product(METHODS, range(4)):
-        first, second = (guided_backprop(model, images, target, method=method) for model in models)
+    for method in METHODS:
+        first, second = (guided_backprop(model, images, 2, method=method) for model in models)
         np.testing.assert_allclose(first, second, atol=1e-5)
         assert np.abs(first).max() > 0.01
 
@@ -223,13 +225,6 @@ class Subclassed(keras.Model):
         return x
 
 
-def test_unknown_layer():
-    with pytest.raises(
-        ValueError, match=r"Unknown layer\. Received: layer='conv9'\. Did you mean 'conv2d.*Allowed: 'conv2d"
-    ):
-        guided_backprop(with_relu(), IMAGES, layer="conv9")
-
-
 @pytest.mark.parametrize(
     ("model", "arguments", "match"),
     [
@@ -246,6 +241,11 @@ def test_unknown_layer():
             with_relu(),
             {"method": "guide"},
             r"Unknown method\. Received: method='guide'\. Did you mean 'guided'\? Allowed: 'deconvnet'",
+        ),
+        (
+            with_relu(),
+            {"layer": "conv9"},
+            r"Unknown layer\. Received: layer='conv9'\. Did you mean 'conv2d.*Allowed: 'conv2d",
         ),
         (with_relu(), {"batch_size": 0}, r"Invalid batch_size\. Received: batch_size=0\. Allowed: a whole"),
         (with_relu(), {"target": 4}, r"target=4\. Allowed: None, a number 0 to 3, a tuple .* within \(6, 6, 4\)"),
@@ -289,7 +289,7 @@ def test_a_changed_model_is_explained_anew():
 
 def test_explaining_again_adds_no_nodes_and_keeps_no_model_alive(pictures):
     def nodes(model):
-        for _ in range(20):
+        for _ in range(3):
             for layer in (None, "relu3"):
                 guided_backprop(model, pictures[:1], layer=layer)
             class_activation_map(model, pictures[:1])
@@ -307,18 +307,13 @@ def test_explaining_again_adds_no_nodes_and_keeps_no_model_alive(pictures):
     assert reference() is None
 
 
-def test_an_inner_model_compiled_with_a_loss_of_its_own(pictures):
+def test_models_compiled_with_a_loss_of_their_own(pictures):
     inner = AllConvNet("model_a", classifier_activation=None)
-    inner.compile("sgd", loss=lambda y, p: ops.mean(y - p))
     inputs = keras.Input((32, 32, 3))
     outer = keras.Model(inputs, layers.Softmax()(inner(inputs)))
+    for model in (inner, outer):
+        model.compile("sgd", loss=lambda y, p: ops.mean(y - p))
     assert np.array_equal(guided_backprop(outer, pictures), guided_backprop(AllConvNet("model_a"), pictures))
-
-
-def test_a_model_compiled_with_a_loss_of_its_own(pictures):
-    model = AllConvNet("model_a")
-    model.compile("sgd", loss=lambda y, p: ops.mean(y - p))
-    assert np.array_equal(guided_backprop(model, pictures), guided_backprop(AllConvNet("model_a"), pictures))
 
 
 def test_subclassed_model():
@@ -332,8 +327,7 @@ def test_another_backend(monkeypatch):
         guided_backprop(with_relu(), IMAGES)
 
 
-@pytest.mark.parametrize("activation", ["softmax", None])
-@pytest.mark.parametrize("class_relu", [False, True])
+@pytest.mark.parametrize(("activation", "class_relu"), [("softmax", False), (None, True)])
 def test_class_map_mean_is_the_logit(activation, class_relu, pictures):
     arguments = {"weights": "cifar10", "class_relu": class_relu}
     maps = class_activation_map(AllConvNet(classifier_activation=activation, **arguments), pictures, batch_size=4)
@@ -423,10 +417,9 @@ def test_receptive_field_is_where_the_gradient_is(variant, arguments):
     for name in names[:: len(names) // 3]:
         rows = model.get_layer(name).output.shape[1]
         unit = (rows // 2, rows // 3)
-        reach = 0
-        for channel in range(0, 96, 4):
-            gradient = guided_backprop(model, image, (*unit, channel), name, method="gradient")
-            reach = np.maximum(reach, np.abs(gradient[0]).max(axis=2))
+        units = [(*unit, channel) for channel in range(0, 96, 8)]
+        gradients = guided_backprop(model, np.repeat(image, len(units), axis=0), units, name, method="gradient")
+        reach = np.abs(gradients).max(axis=(0, 3))
         size, stride, offset = receptive_field(model, name)
         for axis, position in enumerate(unit):
             seen = np.nonzero(reach.max(axis=1 - axis))[0]

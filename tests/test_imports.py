@@ -170,13 +170,6 @@ def test_keras_public_names_only(module):
             )
 
 
-def test_every_test_of_an_error_says_which():
-    for path in Path(__file__).parent.glob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises":
-                assert "match" in [keyword.arg for keyword in node.keywords], f"{path.name}:{node.lineno}"
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings(module, tmp_path, monkeypatch):
     """All but those that read CIFAR or train on it."""

@@ -22,7 +22,7 @@ from allconvnet import (
 
 RANDOM = np.random.default_rng(0)
 PICTURE = RANDOM.integers(0, 256, (32, 32, 3), dtype="uint8")
-# Four colors, one a quarter: what survives JPEG and tells all eight orientations apart.
+# Four colors, one a quarter: what survives JPEG and shows how a picture was turned.
 QUARTERS = np.zeros((48, 64, 3), np.uint8)
 QUARTERS[:24, :32], QUARTERS[:24, 32:] = (255, 0, 0), (0, 255, 0)
 QUARTERS[24:, :32], QUARTERS[24:, 32:] = (0, 0, 255), (255, 255, 255)
@@ -36,35 +36,41 @@ def encode(image, kind=".png", *options):
     return cv2.imencode(kind, image, list(options))[1].tobytes()
 
 
-def exif(orientation, order="<"):
-    return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(
-        f"{order}IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0
-    )
+# The EXIF block of a picture whose first row is its right edge.
+EXIF = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
 
 
-def with_orientation(jpeg, orientation):
-    segment = b"Exif\0\0" + exif(orientation)
+def jpeg_with_exif(jpeg):
+    segment = b"Exif\0\0" + EXIF
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
 
 
-# What must be done to the stored pixels so that they stand upright, by EXIF orientation.
-UPRIGHT = {
-    1: lambda x: x,
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.transpose(1, 0, 2),
-    6: lambda x: np.rot90(x, -1),
-    7: lambda x: np.rot90(x, 2).transpose(1, 0, 2),
-    8: lambda x: np.rot90(x),
-}
+def png_with_exif(png):
+    """Behind the header, as most writers put it."""
+    chunk = b"eXIf" + EXIF
+    return png[:33] + struct.pack(">I", len(EXIF)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
 
 
-@pytest.mark.parametrize("orientation", UPRIGHT)
-def test_exif_orientation(orientation):
-    jpeg = with_orientation(encode(QUARTERS, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100), orientation)
-    image = load_image(jpeg, size=None)
-    expected = UPRIGHT[orientation](QUARTERS)
+def webp_with_exif(webp):
+    """The extended format: a header that announces what there is, the lossless picture, EXIF."""
+    height, width = QUARTERS.shape[:2]
+    body = webp[12:]
+    header = b"VP8X" + struct.pack("<IB3x", 10, 0x08) + (width - 1).to_bytes(3, "little")
+    body = header + (height - 1).to_bytes(3, "little") + body + b"EXIF" + struct.pack("<I", len(EXIF)) + EXIF
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+@pytest.mark.parametrize(
+    ("insert", "kind", "options"),
+    [
+        (jpeg_with_exif, ".jpg", (cv2.IMWRITE_JPEG_QUALITY, 100)),
+        (png_with_exif, ".png", ()),
+        (webp_with_exif, ".webp", (cv2.IMWRITE_WEBP_QUALITY, 101)),
+    ],
+)
+def test_exif_orientation(insert, kind, options):
+    image = load_image(insert(encode(QUARTERS, kind, *options)), size=None)
+    expected = np.rot90(QUARTERS, -1)
     assert image.shape == expected.shape
     # Away from the edges between the colors, where JPEG rings.
     for rows in (slice(2, 18), slice(-18, -2)):
@@ -72,49 +78,14 @@ def test_exif_orientation(orientation):
             assert np.abs(image[rows, columns].astype(int) - expected[rows, columns]).max() < 20
 
 
-def png_with(png, block):
-    """The block stands behind the header, as most writers put it."""
-    chunk = b"eXIf" + block
-    return png[:33] + struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
-
-
-def webp_with(webp, block):
-    """The extended format: a header that announces what there is, the lossless picture, EXIF."""
-    height, width = QUARTERS.shape[:2]
-    body = webp[12:]
-    header = b"VP8X" + struct.pack("<IB3x", 10, 0x08) + (width - 1).to_bytes(3, "little")
-    body = header + (height - 1).to_bytes(3, "little") + body + b"EXIF" + struct.pack("<I", len(block)) + block
-    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
-
-
 # Transparent at the top right alone.
 WINDOW = np.full((48, 64, 1), 255, np.uint8)
 WINDOW[:24, 32:] = 0
-FILES = {"png": (png_with, ".png", ()), "webp": (webp_with, ".webp", (cv2.IMWRITE_WEBP_QUALITY, 101))}
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("orientation", UPRIGHT)
-@pytest.mark.parametrize("kind", FILES)
-def test_exif_orientation_of_png_and_webp(kind, orientation, order):
-    insert, extension, options = FILES[kind]
-    image = load_image(insert(encode(QUARTERS, extension, *options), exif(orientation, order)), size=None)
-    np.testing.assert_array_equal(image, UPRIGHT[orientation](QUARTERS))
 
 
 def test_exif_orientation_of_transparent_files_is_ignored():
-    insert, extension, options = FILES["png"]
-    file = insert(encode(np.concatenate([QUARTERS, WINDOW], axis=2), extension, *options), exif(6))
+    file = png_with_exif(encode(np.concatenate([QUARTERS, WINDOW], axis=2)))
     np.testing.assert_array_equal(load_image(file, size=None), np.where(WINDOW == 0, np.uint8(255), QUARTERS))
-
-
-@pytest.mark.parametrize("block", [b"", b"II*\0", exif(6)[:18], exif(99), exif(6).replace(b"\x12\x01", b"\x13\x01")])
-@pytest.mark.parametrize("kind", FILES)
-def test_damaged_exif_turns_nothing(kind, block):
-    insert, extension, options = FILES[kind]
-    block += bytes(len(block) % 2)
-    image = load_image(insert(encode(QUARTERS, extension, *options), block), size=None)
-    np.testing.assert_array_equal(image, QUARTERS)
 
 
 @pytest.mark.parametrize("kind", [".png", ".bmp", ".tiff", ".webp"])
@@ -191,7 +162,7 @@ def test_subclass_of_a_pil_image_is_one():
 
 def test_pil_images_stand_upright_and_on_white():
     image = pytest.importorskip("PIL.Image")
-    jpeg = with_orientation(encode(QUARTERS, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100), 6)
+    jpeg = jpeg_with_exif(encode(QUARTERS, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100))
     np.testing.assert_allclose(
         load_image(image.open(io.BytesIO(jpeg)), size=None).astype(int), load_image(jpeg, size=None).astype(int), atol=3
     )

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from allconvnet import list_variants
-from allconvnet._specs import NORMALIZATION, SPECS, Conv, Dropout, MaxPool, Variant, get_spec
+from allconvnet._specs import SPECS, Conv, Dropout, MaxPool, Variant
 
 
 def kinds(spec):
@@ -49,16 +49,3 @@ def test_strided_b_strides_its_1x1():
 def test_ancestor_activations():
     rows = [row for row in SPECS["all_conv_keras"].layers if isinstance(row, Conv)]
     assert [row.activation is None for row in rows] == [row.stride == 2 for row in rows]
-
-
-@pytest.mark.parametrize("variant", list_variants())
-def test_normalization_and_error_are_there(variant):
-    spec = SPECS[variant]
-    assert spec.normalization in NORMALIZATION
-    assert (spec.paper_error is None) == (variant == "all_conv_keras")
-    assert spec.note
-
-
-def test_unknown_variant():
-    with pytest.raises(ValueError, match=r"variant='all_cnn_d'. Did you mean 'all_cnn_[abc]'\? Allowed: 'all_cnn_a', "):
-        get_spec("all_cnn_d")

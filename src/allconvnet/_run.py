@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -17,8 +16,7 @@ from keras import ops
 
 from allconvnet._arrays import read_npz
 from allconvnet._backend import machine
-from allconvnet._errors import check_number
-from allconvnet._files import replacing, sha256_of
+from allconvnet._files import replacing
 from allconvnet.recipes import Recipe
 
 try:
@@ -66,41 +64,28 @@ class Run:
         """File of the checkpoint."""
         return self.folder / "checkpoint.npz"
 
+    @property
+    def result(self) -> Path:
+        """File of the result."""
+        return self.folder / "result.json"
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other runs out of the folder, and shows before the first epoch whether it can be written.
-
-        Of a killed run it removes what it had not finished to write; the system has released its lock.
-        """
-        files = [self.weights, self.checkpoint, *(self.folder / name for name in ("log.csv", "result.json", "zca.npz"))]
+        """Keeps other runs out of the folder, and shows before the first epoch whether it can be written."""
         if not self.writes:
             yield
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("ab")
-        except OSError:
-            if not all(path.exists() for path in files[:4]):
-                raise
-            yield  # A finished run is only read.
-            return
-        with lock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("ab") as lock:  # The system releases it when the process ends.
             try:
                 if fcntl:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # The other run may just have ended, and removed the file; a third one may have made a new one.
-                    if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
-                        raise BlockingIOError
-            except (BlockingIOError, FileNotFoundError):
+            except BlockingIOError:
                 raise ValueError(f"Another run is training in {str(self.folder)!r}; pass another output_dir, or wait "
                                  "until it ends.") from None  # fmt: skip
-            try:
-                for path in files:
-                    for leftover in self.folder.glob(f".{path.name}.*.tmp"):
-                        leftover.unlink(missing_ok=True)
-                yield
-            finally:
-                os.unlink(lock.name)
+            for leftover in self.folder.glob(".*.*.tmp"):  # Of `replacing`, in a run that was killed.
+                leftover.unlink()
+            yield
 
     def save(self, variables: Sequence, history: list[dict]) -> None:
         """Writes the log first, so that every epoch in the checkpoint is also in the log."""
@@ -122,77 +107,42 @@ class Run:
         """Fills the variables from the checkpoint and returns its history; [] when there is none."""
         if not self.checkpoint.exists():
             if self.writes:
-                self.weights.unlink(missing_ok=True)  # Another run's: they must not be taken for this one's.
+                for path in (self.weights, self.result):  # Another run's: they must not be taken for this one's.
+                    path.unlink(missing_ok=True)
             return []
         saved = read_npz(self.checkpoint)
         try:
-            state = json.loads(str(saved["state"]))
-            different = _different(state["run"], self.identity)
-            arrays = [saved[f"variable_{number}"] for number in range(len(saved) - 1)]
-            history = _checked_history(state["history"], self.recipe.epochs)
-        except _DAMAGE as error:
-            raise ValueError(f"{str(self.checkpoint)!r} is damaged: {error!r}.") from None
+            state = json.loads(str(saved.pop("state")))
+            different, history = _different(state["run"], self.identity), state["history"]
+            arrays = [saved[f"variable_{number}"] for number in range(len(saved))]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{str(self.checkpoint)!r} is damaged, or not a checkpoint: {error!r}.") from None
         if different:
             raise ValueError(f"{str(self.folder)!r} holds another run; pass another output_dir, or the values of "
                              f"that run. Values there and received: {different}.")  # fmt: skip
-        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables] or not all(
-            array.dtype.kind in "uif" and np.isfinite(array).all() for array in arrays
-        ):
-            raise ValueError(f"{str(self.checkpoint)!r} is damaged: it does not hold the variables of the run.")
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            raise ValueError(f"{str(self.checkpoint)!r} does not hold the variables of the run: another version of "
+                             "Keras may have written it. Train in another output_dir.")  # fmt: skip
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         return history
 
-    def result(self, split: str, images: int) -> dict | None:
-        """The result in the folder, if it is this run's."""
-        path, wanted = self.folder / "result.json", {"split": split, "test_images": images, **self.identity}
-        if not path.exists():
-            return None
-        try:
-            with path.open("rb") as file:
-                result = json.loads(file.read(1 << 20))
-            different = _different(result, wanted)
-            check_number("top1", result["top1"], 0, 100)
-        except _DAMAGE as error:
-            raise ValueError(f"{str(path)!r} is damaged: {error!r}. Delete it, and it is measured again.") from None
-        if different or "weights_sha256" not in result:
-            return None
-        if result["weights_sha256"] != sha256_of(self.weights):
-            raise ValueError(f"{str(self.weights)!r} is not the file that {path.name!r} was measured on. Delete it: "
-                             "it is written again from the checkpoint.")  # fmt: skip
-        return result
-
-    def write_result(self, split: str, images: int, top1: float, params: int) -> dict:
+    def write_result(self, split: str, images: int, top1: float, params: int) -> None:
         """Writes what was measured on the images of the split."""
         packages = [f"{name} {version(name)}" for name in ("keras", keras.backend.backend())]
         result = {
             "split": split,
             "test_images": images,
             **self.identity,
-            "top1": round(top1, 4),
-            "weights_sha256": sha256_of(self.weights),
+            "top1": top1,
             "params": params,
             "cost": round(self.recipe.cost(), 4),
             "recipe_name": self.label,
             "versions": ", ".join([*packages, self.precision]),
             "machine": machine(),
         }
-        if self.writes:
-            with replacing(self.folder / "result.json") as temporary:
-                temporary.write_text(json.dumps(result, indent=1) + "\n")
-        return result
-
-
-# What reading a damaged JSON text, or one that holds something else, can raise.
-_DAMAGE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
-
-
-def _checked_history(history: list[dict], epochs: int) -> list[dict]:
-    for number, row in enumerate(history, 1):
-        for name in ("side", "loss", "accuracy", "seconds"):
-            check_number(name, row[name], 0)
-        check_number("epoch", row["epoch"], number, min(number, epochs), whole=True)
-    return history
+        with replacing(self.result) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _different(there: dict, wanted: dict) -> dict:

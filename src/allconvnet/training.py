@@ -70,7 +70,7 @@ def fit_cifar10(
 
     After each epoch, `log.csv` and `checkpoint.npz` are written to the folder of the run, at the end also
     `<variant>.weights.h5` and `result.json`. A run that was stopped or killed continues from its checkpoint when the
-    same call is made again; a finished run is not repeated.
+    same call is made again; a finished run is only measured again.
 
     On JAX, several processes of `keras.distribution` can train one net: each makes the same call, with a folder that
     all can access, and computes a part of every batch (`examples/train_distributed.py`).
@@ -215,11 +215,10 @@ def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitRes
     _backend.wait_for_others()
     with _backend.undistributed():
         model = AllConvNet(run.variant, weights=run.weights)
-        # Weights that have just been written are measured, whatever is in the folder.
-        result = run.result(split, len(test[0])) if trained is None else None
-        if result is None:
-            result = run.write_result(split, len(test[0]), evaluate_top1(model, *test), model.count_params())
-    return FitResult(model, run.weights, history, result["top1"], split, len(test[0]), whitening)
+        top1 = round(evaluate_top1(model, *test), 4)
+        if run.writes and (trained is not None or not run.result.exists()):
+            run.write_result(split, len(test[0]), top1, model.count_params())
+    return FitResult(model, run.weights, history, top1, split, len(test[0]), whitening)
 
 
 def _train(run: Run, form: Form, train: Split) -> tuple[keras.Model | None, list[dict[str, float]]]:

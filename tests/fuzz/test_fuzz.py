@@ -1,6 +1,6 @@
 """Mutated files never crash, hang, take all memory, or raise what is not documented.
 
-ALLCONVNET_FUZZ_SECONDS is the time for each target; 15 if it is not set, 3600 before a release.
+ALLCONVNET_FUZZ_SECONDS is the time for each target; 5 if it is not set, 3600 before a release.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = os.environ.get("ALLCONVNET_FUZZ_SECONDS", "15")
+SECONDS = os.environ.get("ALLCONVNET_FUZZ_SECONDS", "5")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' limit of memory")
