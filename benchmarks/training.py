@@ -84,11 +84,11 @@ def pytorch_speed(batch_size: int, bfloat16: bool) -> float:
     import torch
     from torch import nn
 
-    rows = [(96, 3, 1, 1), (96, 3, 1, 1), (96, 3, 2, 1), (192, 3, 1, 1), (192, 3, 1, 1), (192, 3, 2, 1)]
-    layers, inputs = [], 3
-    for filters, kernel, stride, padding in [*rows, (192, 3, 1, 0), (192, 1, 1, 0)]:
-        layers += [nn.Conv2d(inputs, filters, kernel, stride, padding, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
-        inputs = filters
+    layers = []
+    for row, _, inputs in get_spec("all_cnn_c").steps(32, 10)[:-1]:
+        padding = row.kernel // 2 if row.padding == "same" else 0
+        convolution = nn.Conv2d(inputs, row.filters, row.kernel, row.stride, padding, bias=False)
+        layers += [convolution, nn.BatchNorm2d(row.filters), nn.ReLU()]
     model = nn.Sequential(*layers, nn.Conv2d(192, 10, 1)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, nesterov=True)
     images = torch.randn(batch_size, 3, 32, 32).to(memory_format=torch.channels_last)

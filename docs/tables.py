@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-from allconvnet._specs import SPECS, Conv
+from allconvnet._specs import _CIFAR, SPECS, Conv
 from allconvnet._weights import WEIGHTS, Weights, list_weights, weights_info
 from allconvnet.recipes import RECIPES
 
 TOP = Path(__file__).parents[1]
 RUNS = TOP / "docs/runs"
-FAMILIES = ("model", "strided_cnn", "convpool_cnn", "all_cnn")
+FAMILIES = tuple(_CIFAR)
 RECOMMENDED = {
     "default": "all_cnn_c.cifar10",
     "noisy, blurred or compressed pictures": "all_cnn_c.cifar10_robust_v1",
@@ -170,13 +170,10 @@ def fast() -> str:
 def reached() -> str:
     """Accuracy of all_cnn_c with each recipe."""
     rows = []
-    for recipe, pattern in {
-        "fast": "fast.seed*",
-        "best": "all_cnn_c.cifar10_v*",
-        "long": "all_cnn_c.cifar10_v*",
-        "robust": "all_cnn_c.cifar10_robust_v*",
-    }.items():
-        runs = [run for run in finished(pattern).values() if run["recipe_name"] == recipe]
+    for recipe in ("fast", "best", "long", "robust"):
+        wanted = (recipe, "all_cnn_c", "cifar10")
+        found = finished("*").values()
+        runs = [run for run in found if (run["recipe_name"], run["variant"], run["dataset"]) == wanted]
         seeds = ", ".join(str(run["seed"]) for run in runs)
         rows.append([f'"{recipe}"', f"{runs[0]['cost']:.1f}", f"{fmean(run['top1'] for run in runs):.2f}", seeds])
     return table(["recipe", "cost", "top-1, % (mean)", "seeds"], rows)

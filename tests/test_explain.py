@@ -245,7 +245,7 @@ class Subclassed(keras.Model):
         (
             with_relu(),
             {"layer": "conv9"},
-            r"Unknown layer\. Received: layer='conv9'\. Did you mean 'conv2d.*Allowed: 'conv2d",
+            r"Unknown layer\. Received: layer='conv9'\..* Allowed: 'conv2d",
         ),
         (with_relu(), {"batch_size": 0}, r"Invalid batch_size\. Received: batch_size=0\. Allowed: a whole"),
         (with_relu(), {"target": 4}, r"target=4\. Allowed: None, a number 0 to 3, a tuple .* within \(6, 6, 4\)"),

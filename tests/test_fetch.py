@@ -13,11 +13,13 @@ from dataclasses import replace
 import bounded
 import pooch
 import pytest
+import test_data
 
 from allconvnet import (
     AllConvNet,
     _fetch,
     _weights,
+    data,
     fetch_weights,
     load_cifar10,
     load_cifar100,
@@ -129,6 +131,19 @@ def test_downloads_once(server, cache):
         path = fetch_url(f"{server.url}/file#sha256={SHA256}")
         assert path.read_bytes() == BODY
     assert path.parent == cache
+    assert len(server.requests) == 1
+
+
+def test_data_set_is_downloaded_once(server, cache, tmp_path, monkeypatch):
+    content = test_data.archive(tmp_path, noise=False).read_bytes()
+    server.files["/cifar-10-python.tar.gz"] = content
+    monkeypatch.setattr(data, "_IMAGES", (20, 4))
+    monkeypatch.setitem(_fetch._DATASETS, "cifar10", (hashlib.sha256(content).hexdigest(), len(content)))
+    monkeypatch.delenv("ALLCONVNET_CIFAR10", raising=False)
+    monkeypatch.setenv("ALLCONVNET_CIFAR10_URL", f"{server.url}/cifar-10-python.tar.gz")
+    for _ in range(2):
+        test_data.check(load_cifar10())
+    assert [path.name for path in cache.iterdir()] == ["cifar-10-python.tar.gz"]
     assert len(server.requests) == 1
 
 
@@ -262,7 +277,7 @@ def test_credentials_are_used_and_never_shown(server, capfd, caplog):
 @pytest.mark.parametrize("mark", ["#", "?", "@", "/", ":", "://", "[", "%", "\\"])
 @pytest.mark.parametrize("end", ["", "?token=t0ken", "?token=t0ken@t0ken", "?a=http://t0ken@t0ken"])
 def test_credentials_of_any_spelling(monkeypatch, user, mark, end):
-    monkeypatch.setattr(_fetch, "_download", lambda url, *_, **__: _fetch._public(url))
+    monkeypatch.setattr(_fetch, "_download", lambda url, *_, **__: _fetch._without_credentials(url))
     address = f"http://{user.format(mark, mark)}@127.0.0.1:1/x.h5{end}"
     for function in (lambda: fetch_url(f"{address}#sha256={SHA256}"), lambda: fetch_url(address)):
         try:

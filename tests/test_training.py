@@ -356,7 +356,7 @@ def test_recipe_that_starts_from_published_weights(tmp_path, toy_cifar10):
     published = AllConvNet("strided_cnn_a", weights="cifar10_v1").get_weights()
     temperature = RECIPES[weights_info("strided_cnn_a.cifar10_v1").recipe].temperature
     published[-2:] = [temperature * weight for weight in published[-2:]]
-    recipe = replace(CONTINUED, start="cifar10_v1", sgd_rate=0.01, temperature=0.5)
+    recipe = replace(CONTINUED, start="cifar10_v1", sgd_rate=0.003, temperature=0.5)
     arguments = {"data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
     result = fit_cifar10("strided_cnn_a", recipe=recipe, **arguments)
     with np.load(tmp_path / "checkpoint.npz") as saved:

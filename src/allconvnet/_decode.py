@@ -16,7 +16,7 @@ from allconvnet._picture_headers import check_header, check_pixel_count, max_byt
 Source = str | os.PathLike[str] | bytes | np.ndarray | Any
 
 
-def shown(source: Source) -> str:
+def described(source: Source) -> str:
     if isinstance(source, np.ndarray):
         return f"{source.dtype} {source.shape}"
     return f"{len(source)} bytes" if isinstance(source, bytes) else shortened(source)
@@ -46,7 +46,7 @@ def pixels(source: Source) -> np.ndarray:
     check_header(encoded)
     image = _decode(encoded)
     if image is None:
-        raise ValueError(f"OpenCV cannot read this as a picture. Received: {shown(source)}.")
+        raise ValueError(f"OpenCV cannot read this as a picture. Received: {described(source)}.")
     return image
 
 

@@ -66,7 +66,7 @@ def fetch_weights(name: str) -> Path:
 def fetch_url(url: str) -> Path:
     """The verified local file of `https://host/path/file.h5#sha256=<64 hexadecimal digits>` (or http)."""
     address, _, fragment = url.rpartition("#")
-    digest, shown = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment), _public(url)
+    digest, shown = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment), _without_credentials(url)
     try:
         parts = urlsplit(address)
         whole = bool(parts.hostname and parts.path and parts.port != 0) and "#" not in address
@@ -96,7 +96,7 @@ def _cache() -> Path:
     return Path(os.environ.get("ALLCONVNET_CACHE_DIR") or pooch.os_cache("allconvnet")).expanduser()
 
 
-def _public(url: str) -> str:
+def _without_credentials(url: str) -> str:
     """The URL without credentials, which may stand before an @ or in the query."""
     address, *rest = re.split(r"[?#]", url, maxsplit=1)
     if "@" in "".join(rest):  # The password has a ? or # in it, or the query an @.
@@ -171,7 +171,7 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
     import pooch
     import requests
 
-    folder, shown, text = _cache(), _public(url), os.environ.get("ALLCONVNET_TIMEOUT", "30")
+    folder, shown, text = _cache(), _without_credentials(url), os.environ.get("ALLCONVNET_TIMEOUT", "30")
     timeout = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
     check_number("ALLCONVNET_TIMEOUT", timeout, 0.001, 1e6)
 

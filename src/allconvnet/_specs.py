@@ -134,7 +134,7 @@ _HEAD: tuple[Row, ...] = (Conv(192, 3, padding="valid"), Conv(192, 1))
 
 
 # What each family puts in place of a convolution and the max pooling behind it.
-_POOLED: dict[str, Callable[[Conv, MaxPool], list[Row]]] = {
+_DOWNSAMPLING: dict[str, Callable[[Conv, MaxPool], list[Row]]] = {
     "model": lambda conv, pool: [conv, pool],
     "strided_cnn": lambda conv, pool: [replace(conv, stride=2)],
     "convpool_cnn": lambda conv, pool: [conv, Conv(conv.filters, 3), pool],
@@ -149,7 +149,7 @@ def derive(base: tuple[Row, ...], family: str) -> tuple[Row, ...]:
         if isinstance(row, Conv):
             rows.append(row)
         else:
-            rows[-1:] = [*_POOLED[family](rows[-1], row), Dropout(0.5)]
+            rows[-1:] = [*_DOWNSAMPLING[family](rows[-1], row), Dropout(0.5)]
     return (*rows, *_HEAD)
 
 

@@ -18,7 +18,7 @@ from allconvnet.preprocessing import check_model_pixels
 __all__ = ["class_activation_map", "guided_backprop"]
 
 
-def _rule(only_positive_input: bool) -> Callable:
+def _relu_with_rule(only_positive_input: bool) -> Callable:
     """ReLU whose backward pass keeps positive gradients, on request only where the input is positive, too."""
 
     @ops.custom_gradient
@@ -33,7 +33,7 @@ def _rule(only_positive_input: bool) -> Callable:
 
 
 # Springenberg et al. 2014, section 4; the deconvnet is Zeiler & Fergus 2013.
-_METHODS = {"guided": _rule(True), "deconvnet": _rule(False), "gradient": None}
+_METHODS = {"guided": _relu_with_rule(True), "deconvnet": _relu_with_rule(False), "gradient": None}
 
 
 def guided_backprop(
@@ -106,8 +106,8 @@ def class_activation_map(
         batch_size: images at a time; does not change the result.
 
     Returns:
-        float32 `[N, rows, columns, classes]`; the mean over rows and columns is the logit.
-        `to_picture(maps[..., 0], images=images)` draws the maps of the first class over uint8 images.
+        float32 `[N, rows, columns, classes]`. `to_picture(maps[..., 0], images=images)` draws the maps of the first
+        class over uint8 images.
 
     Raises:
         ValueError: the model has several inputs or outputs, or its logits are not a global average; there is no such

@@ -101,7 +101,7 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
     form = Form(shape, normalization if include_preprocessing else None, count, *options)
     model = build(spec, form, name or variant)
     if loaded:
-        _fill(model, loaded, fresh_head)
+        _set_weights(model, loaded, fresh_head)
     return model
 
 
@@ -229,7 +229,7 @@ def _top(x, spec: Spec, form: Form):
     return layers.Activation(form.classifier_activation, name="predictions", dtype="float32")(x)
 
 
-def _fill(model: keras.Model, loaded: WeightsFile, fresh_head: bool) -> None:
+def _set_weights(model: keras.Model, loaded: WeightsFile, fresh_head: bool) -> None:
     convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
     for layer, (kernel, bias) in zip(convolutions, loaded.convolutions, strict=False):
         if layer.name != "class_conv" or (layer.filters == loaded.classes and not fresh_head):

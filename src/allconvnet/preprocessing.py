@@ -13,7 +13,7 @@ import numpy as np
 
 from allconvnet import _weights
 from allconvnet._arrays import as_array
-from allconvnet._decode import Source, check_pixels, is_pil, pixels, rgb, shown
+from allconvnet._decode import Source, check_pixels, described, is_pil, pixels, rgb
 from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._picture_headers import max_pixels
 from allconvnet._weight_files import is_list_of_names, normalization_of, open_file, own_file, read_attributes
@@ -112,7 +112,7 @@ def load_images(
     one_array = isinstance(sources, np.ndarray) and sources.ndim == 3 and sources.shape[2] in (1, 3, 4)
     one = isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read") or is_pil(sources) or one_array
     if one or not isinstance(sources, Iterable) or (isinstance(sources, np.ndarray) and not sources.ndim):
-        raise TypeError(f"load_images takes a list of pictures; load_image takes one. Received: {shown(sources)}.")
+        raise TypeError(f"load_images takes a list of pictures; load_image takes one. Received: {described(sources)}.")
     _check_form(size, fit)
     images = []
     for source in sources:
