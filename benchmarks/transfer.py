@@ -1,7 +1,7 @@
 """What pretrained weights are worth on new classes, from 5 pictures a class to all.
 
 python benchmarks/transfer.py            # all of PLAN: transfer.csv, transfer.png, and the tables; hours
-python benchmarks/transfer.py --choose   # linear probes on the features, and on single activation maps
+python benchmarks/transfer.py --choose   # linear probes on the features, and on single feature maps
 python benchmarks/transfer.py --train runs/transfer   # the weights "transfer"; resumes, as fit_cifar10 does
 
 A row that is in transfer.csv already is not measured again, so that a run that was stopped goes on.
@@ -220,7 +220,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 
 
 def choose() -> None:
-    """Prints linear probes on the tasks for choices: on the features, and on single activation maps."""
+    """Prints linear probes on the tasks for choices: on the features, and on single feature maps."""
     data = allconvnet.load_cifar100()
     for net in ("all_cnn_c", "convpool_cnn_c", "model_a"):
         model = allconvnet.AllConvNet(net)
@@ -244,7 +244,7 @@ def train(folder: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure transfer to new classes.")
-    parser.add_argument("--choose", action="store_true", help="compare activation maps on the tasks for choices")
+    parser.add_argument("--choose", action="store_true", help="compare feature maps on the tasks for choices")
     parser.add_argument("--train", type=Path, metavar="RUN", help='train the weights "transfer" in this folder')
     parser.add_argument("--results", type=Path, default=Path("transfer.csv"), help="default: %(default)s")
     arguments = parser.parse_args()

@@ -130,12 +130,13 @@ def test_another_run_in_the_same_folder(run, toy_cifar10):
             fit_cifar10(VARIANT, **arguments | other)
 
 
-def test_files_of_another_run_are_not_this_ones(tmp_path, toy_cifar10):
-    """A run that is stopped between its last checkpoint and its weights, where another run's lie."""
+@pytest.mark.parametrize("step", ["save_weights", "evaluate_top1"])
+def test_files_of_another_run_are_not_this_ones(step, tmp_path, toy_cifar10):
+    """A run that is stopped between its last checkpoint and its weights or result, where another run's lie."""
     arguments = {"recipe": TOY, "data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
     first = fit_cifar10(VARIANT, **arguments)
     (tmp_path / "checkpoint.npz").unlink()
-    stopped = mock.patch.object(training, "save_weights", side_effect=KeyboardInterrupt("here"))
+    stopped = mock.patch.object(training, step, side_effect=KeyboardInterrupt("here"))
     with stopped, pytest.raises(KeyboardInterrupt, match="here"):
         fit_cifar10(VARIANT, seed=5, **arguments)
     second = fit_cifar10(VARIANT, seed=5, **arguments)
