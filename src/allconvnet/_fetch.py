@@ -9,7 +9,6 @@ import sys
 import threading
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from allconvnet._errors import check_number
 from allconvnet._files import sha256_of
@@ -65,19 +64,13 @@ def fetch_weights(name: str) -> Path:
 
 def fetch_url(url: str) -> Path:
     """The verified local file of `https://host/path/file.h5#sha256=<64 hexadecimal digits>` (or http)."""
-    address, _, fragment = url.rpartition("#")
-    digest, shown = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment), _without_credentials(url)
-    try:
-        parts = urlsplit(address)
-        whole = bool(parts.hostname and parts.path and parts.port != 0) and "#" not in address
-    except ValueError:  # A port that is no number, or a malformed IPv6 address.
-        parts, whole = urlsplit(""), False
-    if not digest or parts.scheme not in ("http", "https") or not whole:
-        form = "https://host/file.weights.h5#sha256=<64 hexadecimal digits>"
+    parts = re.fullmatch(r"(https?://[^/?#]+(/[^?#]*)(?:\?[^#]*)?)#sha256=([0-9a-f]{64})", url, re.IGNORECASE)
+    if not parts:
+        form, shown = "https://host/file.weights.h5#sha256=<64 hexadecimal digits>", _without_credentials(url)
         raise ValueError(f"A weights URL must look like {form!r}; `sha256sum` prints the digits. Received: {shown!r}.")
-    sha256 = digest[1].lower()
-    name = re.sub(r"[^\w.-]", "_", Path(parts.path).name)[-100:] or "weights.h5"
-    return _download(address, sha256, f"{sha256[:16]}-{name}")
+    sha256 = parts[3].lower()
+    name = re.sub(r"[^\w.-]", "_", Path(parts[2]).name)[-100:] or "weights.h5"
+    return _download(parts[1], sha256, f"{sha256[:16]}-{name}")
 
 
 def fetch_dataset(name: str) -> Path:
