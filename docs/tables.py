@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 from allconvnet._specs import _CIFAR, SPECS, Conv
 from allconvnet._weights import WEIGHTS, Weights, list_weights, weights_info
@@ -162,8 +162,10 @@ def fast() -> str:
         log = rows_of(f"runs/{name}/log.csv")
         seconds = sum(float(row["seconds"]) for row in log)
         rows.append([run["seed"], len(log), run["cost"], run["top1"], round(seconds), run["machine"]])
-    mean = ["mean", "", "", fmean(row[3] for row in rows), round(fmean(row[4] for row in rows)), ""]
-    lines = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in (*rows, mean)]
+    top1 = [row[3] for row in rows]
+    mean = f"{fmean(top1):.2f} ± {stdev(top1):.2f}"
+    rows.append(["mean, deviation", "", "", mean, round(fmean(row[4] for row in rows)), ""])
+    lines = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
     return table(["seed", "epochs", "cost", "top-1, %", "seconds", "on"], lines)
 
 
