@@ -27,13 +27,13 @@ RECOMMENDED = {
     "training on new classes": "all_cnn_c.transfer",
 }
 MEASURED = {
-    "top1": "top-1, %",
+    "top1": "top-1, unchanged, %",
     "jpeg_75": "top-1, JPEG quality 75, %",
     "jpeg_50": "top-1, JPEG quality 50, %",
     "noise_12": "top-1, noise (deviation 12), %",
     "blur_0.8": "top-1, blur (deviation 0.8), %",
     "calibration_error": "calibration error, points",
-    "calibration_error_changed": "the same, mean of the four changes",
+    "calibration_error_changed": "calibration error, mean of the four changes",
 }
 PAPER_CIFAR100 = {"all_cnn_c": 33.71}
 TABLE = re.compile(r"(^<!-- table ([^\n]+?) -->\n)(?:(?!^<!-- ).)*(^<!-- end -->$)", re.DOTALL | re.MULTILINE)

@@ -30,8 +30,8 @@ from allconvnet._specs import NORMALIZATION, SPECS
 
 # 77 million parameters, 310 MB: built once, never run.
 VARIANTS = [variant for variant in list_variants() if variant != "all_cnn_large"]
-# One for each kind of net: with pooling, strides in 1x1 and in 3x3 convolutions, without some activations.
-KINDS = ["model_b", "strided_cnn_b", "all_cnn_c", "all_conv_keras"]
+# One for each kind of net: 5x5 convolutions and pooling, strides in 1x1 and in 3x3, without some activations.
+KINDS = ["model_a", "strided_cnn_b", "all_cnn_c", "all_conv_keras"]
 RANDOM = np.random.default_rng(0)
 
 
@@ -122,7 +122,7 @@ def test_features_need_a_fixed_size():
 
 
 @pytest.mark.parametrize("variant", [*KINDS, "all_cnn_b_imagenet"])
-def test_every_net_has_features(variant):
+def test_every_kind_of_net_has_features(variant):
     side = SPECS[variant].min_side
     features = run(feature_extractor(variant, weights=None, input_shape=(side, side, 3)), pixels(side))
     assert features.ndim == 2
@@ -463,12 +463,13 @@ def test_integers_of_numpy():
 
 def test_saved_model_loads_without_allconvnet(tmp_path):
     """Only built-in layers, in a process in which allconvnet cannot be imported."""
-    model = AllConvNet(weights=None, input_shape=(None, None, 1), dense_prediction=True)
+    for options in ({}, {"input_shape": (None, None, 1), "dense_prediction": True}):
+        model = AllConvNet(weights=None, **options)
+        model.save(tmp_path / "x.keras")
+        with zipfile.ZipFile(tmp_path / "x.keras") as archive:
+            assert "allconvnet" not in json.dumps(json.loads(archive.read("config.json"))["config"]["layers"])
     images = pixels(side=40, channels=1)
-    model.save(tmp_path / "x.keras")
     np.save(tmp_path / "images.npy", images)
-    with zipfile.ZipFile(tmp_path / "x.keras") as archive:
-        assert "allconvnet" not in json.dumps(json.loads(archive.read("config.json"))["config"]["layers"])
     code = (
         "import sys; sys.modules['allconvnet'] = None\n"
         "import keras, numpy\n"

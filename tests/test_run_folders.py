@@ -1,4 +1,4 @@
-"""Folders of runs that are damaged, tampered with, shared or cannot be written."""
+"""Folders of runs that are damaged, shared or cannot be written."""
 
 import io
 import shutil
@@ -187,7 +187,7 @@ def test_folder_that_cannot_be_written_is_found_out_before_training(finished, tm
 def test_what_a_killed_run_leaves_is_removed(run):
     folder = run["output_dir"]
     leftovers = [".checkpoint.npz.123.tmp", ".log.csv.k3_x9.tmp", ".tiny.weights.h5.7.tmp", ".zca.npz.9.tmp"]
-    others = [".mine.tmp", "checkpoint.npz.tmp"]
+    others = [".mine.tmp", ".my.weights.h5.7.tmp", "checkpoint.npz.tmp"]
     for name in [*leftovers, *others]:
         (folder / name).touch()
     fit_cifar10(**run)

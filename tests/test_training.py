@@ -32,7 +32,7 @@ from allconvnet._specs import NORMALIZATION, SPECS
 
 # Steps of 8 images.
 MEAN = NORMALIZATION["cifar10"][0]
-TOY = Recipe(phases=((2, 24), (1, 32)), batch_size=8, erase=0.1)
+TOY = Recipe(phases=((2, 24), (1, 32)), batch_size=8, erase=0.1, temperature=0.5)
 VARIANT = "tiny"
 PARAMS = 1562
 CONTINUED = replace(TOY, start="cifar10_v4", batch_norm=False, muon_rate=0.0, corrupt=0.5)
@@ -66,12 +66,16 @@ def test_folder(run):
 
 
 def test_result_is_the_plain_net(run, toy_cifar10):
-    _, result = run
+    """Without batch normalization; its logits are divided by the temperature."""
+    folder, result = run
     assert result.model.count_params() == PARAMS
     assert not [layer for layer in result.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     again = AllConvNet(VARIANT, weights=result.weights)
     images, labels = toy_cifar10[1]
     assert evaluate_top1(again, images, labels) == pytest.approx(result.top1)
+    with np.load(folder / "checkpoint.npz") as saved:
+        trained = next(array for array in saved.values() if array.shape == (1, 1, 16, 10))
+    np.testing.assert_allclose(again.get_layer("class_conv").get_weights()[0], trained / 0.5, rtol=1e-3, atol=1e-6)
 
 
 def test_it_learns(tmp_path, toy_cifar10):
@@ -94,7 +98,7 @@ def test_held_out_images_are_not_trained_on(tmp_path, toy_cifar10, monkeypatch):
     assert result.top1 == pytest.approx(evaluate_top1(result.model, *(part[-16:] for part in toy_cifar10[0])))
 
 
-def test_finished_run_does_nothing(run, toy_cifar10):
+def test_finished_run_writes_nothing(run, toy_cifar10):
     folder, result = run
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     # The same data in another dtype and, as keras.datasets has them, of shape [N, 1].
@@ -357,7 +361,7 @@ def test_recipe_that_starts_from_published_weights(tmp_path, toy_cifar10):
     published = AllConvNet("strided_cnn_a", weights="cifar10_v1").get_weights()
     temperature = RECIPES[weights_info("strided_cnn_a.cifar10_v1").recipe].temperature
     published[-2:] = [temperature * weight for weight in published[-2:]]
-    recipe = replace(CONTINUED, start="cifar10_v1", sgd_rate=0.003, temperature=0.5)
+    recipe = replace(CONTINUED, start="cifar10_v1", sgd_rate=0.003)
     arguments = {"data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
     result = fit_cifar10("strided_cnn_a", recipe=recipe, **arguments)
     with np.load(tmp_path / "checkpoint.npz") as saved:

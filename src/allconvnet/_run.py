@@ -83,8 +83,9 @@ class Run:
             except BlockingIOError:
                 raise ValueError(f"Another run is training in {str(self.folder)!r}; pass another output_dir, or wait "
                                  "until it ends.") from None  # fmt: skip
-            for leftover in self.folder.glob(".*.*.tmp"):  # Of `replacing`, in a run that was killed.
-                leftover.unlink()
+            for name in (self.weights.name, self.checkpoint.name, self.result.name, "log.csv", "zca.npz"):
+                for leftover in self.folder.glob(f".{name}.*.tmp"):  # Of `replacing`, in a run that was killed.
+                    leftover.unlink(missing_ok=True)
             yield
 
     def save(self, variables: Sequence, history: list[dict]) -> None:

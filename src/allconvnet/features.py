@@ -21,7 +21,7 @@ def feature_extractor(
 ) -> keras.Model:
     """A model that returns feature vectors, to train a classifier on new classes or to search for similar pictures.
 
-    A feature vector holds the averages of the four quadrants of each of the last five feature maps. On classes that
+    A feature vector holds the averages of the four quadrants of up to five feature maps, the last ones. On classes that
     the net was not trained on, a linear classifier on it is more accurate than on averages of whole maps
     (`docs/howto/transfer.md` in the repository).
 

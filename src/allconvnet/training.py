@@ -92,8 +92,8 @@ def fit_cifar10(
         The trained net, its weights file and its top-1 accuracy.
 
     Raises:
-        ValueError: an argument is invalid, the folder has another run, another run is training in it, or a file in it
-            is damaged; the message names the file.
+        ValueError: an argument is invalid, the folder has another run, another run is training in it, or its
+            checkpoint, weights or `zca.npz` are damaged.
         FloatingPointError: the loss is no longer finite.
         OSError: the data cannot be read or downloaded, or the folder cannot be written.
 
