@@ -174,8 +174,10 @@ def reached() -> str:
     rows = []
     for recipe in ("fast", "best", "long", "robust"):
         wanted = (recipe, "all_cnn_c", "cifar10")
-        found = finished("*").values()
+        found = [run for run in finished("*").values() if "muon_rate" not in changed(run)]
         runs = [run for run in found if (run["recipe_name"], run["variant"], run["dataset"]) == wanted]
+        if not runs:
+            continue
         seeds = ", ".join(str(run["seed"]) for run in runs)
         rows.append([f'"{recipe}"', f"{runs[0]['cost']:.1f}", f"{fmean(run['top1'] for run in runs):.2f}", seeds])
     return table(["recipe", "cost", "top-1, % (mean)", "seeds"], rows)
@@ -226,17 +228,24 @@ def page(variant: str) -> str:
     return "\n\n".join(lines) + "\n"
 
 
+def changed(run: dict) -> dict:
+    """The values of a run's recipe that the recipe of that name does not have any more."""
+    today = json.loads(json.dumps(asdict(RECIPES[run["recipe_name"]])))
+    return {field: value for field, value in run["recipe"].items() if value != today.get(field, value)}
+
+
 def details(record: Weights) -> str:
     """How weights were trained, and their accuracy by class."""
     start = RECIPES[record.recipe].start
-    images = json.loads((RUNS / record.name / "result.json").read_text())["images"]
+    run = json.loads((RUNS / record.name / "result.json").read_text())
+    values = ", ".join(f"`{field}` {value}" for field, value in changed(run).items())
     of = " of CIFAR-10 and of half of the classes of CIFAR-100" if record.dataset == "transfer" else ""
     after = f" after those of `{start}`" if start else ""
     lines = [
         f'* Load: `AllConvNet("{record.variant}", weights="{record.tag}")`',
-        f'* Training: recipe ["{record.recipe}"](../background/recipes.md), {record.epochs} epochs{after}, seed '
-        f"{record.seed}, all {images:,} training images{of}; {record.seconds:,.0f} seconds on {record.machine}; "
-        f"{record.versions}",
+        f'* Training: recipe ["{record.recipe}"](../background/recipes.md){values and f" ({values})"}, '
+        f"{record.epochs} epochs{after}, seed {record.seed}, all {run['images']:,} training images{of}; "
+        f"{record.seconds:,.0f} seconds on {record.machine}; {record.versions}",
         f"* License: {record.license}. SHA-256: `{record.sha256}`",
     ]
     curve = f"![Training curve](../runs/{record.name}/curve.png)"

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import publish
 import pytest
+import tables
 
 import allconvnet
 from allconvnet import AllConvNet, evaluate_top1, fetch_weights, list_weights, weights_info
@@ -34,7 +35,7 @@ def test_record(record):
 
 @pytest.mark.parametrize("record", RECORDS)
 def test_record_is_that_of_the_run(record):
-    """The run behind the file, with its log, is in docs/runs, and its recipe is today's."""
+    """The run behind the file, with its log, is in docs/runs, and its recipe is today's, perhaps but for the rates."""
     folder = TOP / "docs/runs" / record.name
     run = json.loads((folder / "result.json").read_text())
     recipe = RECIPES[record.recipe]
@@ -42,11 +43,12 @@ def test_record_is_that_of_the_run(record):
     images, split = {"transfer": (75_000, "test of CIFAR-10 and 50 classes of CIFAR-100")}.get(
         record.dataset, (50_000, f"CIFAR-{record.dataset.removeprefix('cifar')} test")
     )
-    # Some fields are newer than the run, and "source" is no longer a field.
-    run["recipe"] = json.loads(json.dumps(asdict(Recipe(((1, 32),))))) | run["recipe"]
-    run["recipe"].pop("source", None)
+    assert set(tables.changed(run)) <= {"muon_rate", "sgd_rate"}
+    # What the run did not know was as it is by default.
+    default = asdict(Recipe(((1, 32),)))
+    assert all(value == default[field] for field, value in own.items() if field not in run["recipe"])
     same = {"variant": record.variant, "params": record.params, "seed": record.seed, "top1": record.top1}
-    same |= {"test_images": record.images, "recipe_name": record.recipe, "dataset": record.dataset, "recipe": own}
+    same |= {"test_images": record.images, "recipe_name": record.recipe, "dataset": record.dataset}
     same |= {"machine": record.machine, "versions": record.versions, "split": "test", "images": images}
     assert {name: run[name] for name in same} == same
     assert record.split == split
