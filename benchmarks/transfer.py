@@ -225,7 +225,7 @@ def choose() -> None:
     data = allconvnet.load_cifar100()
     for net in ("all_cnn_c", "convpool_cnn_c", "model_a"):
         model = allconvnet.AllConvNet(net)
-        extractors = {"feature_extractor": allconvnet.feature_extractor(net)}
+        extractors = {"feature_extractor": allconvnet.feature_extractor(net, weights="cifar10")}
         for layer in [layer for layer in model.layers if layer.name.startswith("relu")][-4:]:
             average = keras.layers.GlobalAveragePooling2D()(layer.output)
             extractors[layer.name] = keras.Model(model.input, average)

@@ -161,10 +161,10 @@ _CIFAR = {
     "all_cnn": ((1_254_250, 10.30), (1_300_618, 9.10), (1_369_738, 9.08)),
 }
 _FAMILY_NOTES = {
-    "model": "base {0} with max pooling",
-    "strided_cnn": "base {0}, each max pooling dropped and the convolution before it given stride 2",
-    "convpool_cnn": "base {0} with one more 3x3 convolution before each max pooling",
-    "all_cnn": "base {0}, each max pooling replaced by a 3x3 convolution of stride 2",
+    "model": "the paper's base net {0}, with max pooling",
+    "strided_cnn": "the paper's base net {0} without max pooling; the convolution before each has stride 2",
+    "convpool_cnn": "the paper's base net {0} with one more 3x3 convolution before each max pooling",
+    "all_cnn": "the paper's base net {0} with a 3x3 convolution of stride 2 in place of each max pooling",
 }
 
 

@@ -16,7 +16,7 @@ __all__ = ["feature_extractor"]
 def feature_extractor(
     variant: Variant = "all_cnn_c",
     *,
-    weights: str | os.PathLike[str] | None = "cifar10",
+    weights: str | os.PathLike[str] | None = "transfer",
     input_shape: Shape | None = None,
 ) -> keras.Model:
     """A model that returns feature vectors, to train a classifier on new classes or to search for similar pictures.
@@ -27,7 +27,8 @@ def feature_extractor(
 
     Args:
         variant: name of the net, one of `list_variants()`.
-        weights: as in `AllConvNet`. For new classes, use "transfer" (only for all_cnn_c).
+        weights: as in `AllConvNet`. "transfer", the best for new classes, is only for all_cnn_c; for other nets, pass
+            "cifar10".
         input_shape: as in `AllConvNet`, but height and width must be numbers.
 
     Returns:
@@ -39,7 +40,7 @@ def feature_extractor(
 
     Example:
         >>> import allconvnet, numpy as np
-        >>> extractor = allconvnet.feature_extractor("all_cnn_c", weights="transfer")
+        >>> extractor = allconvnet.feature_extractor("all_cnn_c")
         >>> extractor.predict(np.zeros((2, 32, 32, 3), "uint8"), verbose=0).shape
         (2, 3840)
     """

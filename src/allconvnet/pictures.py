@@ -30,9 +30,9 @@ def to_picture(
 ) -> np.ndarray:
     """Draws arrays as one picture: a grid with a caption, labels and, for maps, a color bar.
 
-    Gradients are drawn around gray; the scale of each array is symmetric about zero and ends at its largest magnitude.
-    All maps have the same scale, which the color bar shows: from blue (negative) through white to red (positive). With
-    `images`, the scale goes from blue (zero) to yellow, and the maps are drawn over the images, which are gray.
+    Each gradient has its own scale, symmetric about zero, which is gray. All maps share one scale, which the color bar
+    shows: from blue (negative) through white to red (positive); with `images`, from blue (zero) to yellow, over the
+    images in gray.
 
     Args:
         arrays: uint8 `[N, height, width, 3]` images, shown as they are; float `[N, height, width, 3]` gradients; or
