@@ -163,28 +163,21 @@ def read(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
-def table(rows: list[dict[str, str]], first: tuple[str, ...]) -> str:
-    """A Markdown table: the columns `first`, then one for each number of pictures a class."""
+def table(rows: list[dict[str, str]]) -> str:
+    """A Markdown table of all methods with all_cnn_c: a column for each number of pictures a class."""
     columns = ("5", "20", "100", "all")
-    lines: dict[tuple, dict[str, str]] = {}
-    for row in rows:
-        count = row["images_per_class"] if row["images_per_class"] in columns else "all"
-        deviation = f" ± {float(row['deviation']):.1f}" if row["deviation"] else ""
-        lines.setdefault(tuple(row[key] for key in first), {})[count] = f"{float(row['top1']):.1f}{deviation}"
-    text = [(*first, *columns), ("---",) * (len(first) + 4)]
-    text += [(*names, *(cells.get(count, "") for count in columns)) for names, cells in lines.items()]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in text) + "\n"
-
-
-def tables(rows: list[dict[str, str]]) -> tuple[str, str]:
-    """All methods with all_cnn_c, and linear probes of all nets and weights on ten classes."""
     order, methods = list(TASKS), list(STYLES)
     starts = [row for row in rows if row["net"] == "all_cnn_c" and row["weights"] != "cifar10_robust_v1"]
     starts.sort(key=lambda row: (order.index(row["task"]), methods.index(row["method"]), row["weights"]))
+    lines: dict[tuple, dict[str, str]] = {}
     for row in starts:
-        row["method, weights"] = f"{row['method']}, `{row['weights']}`" if row["weights"] else row["method"]
-    probes = [row for row in rows if row["task"] == "10 classes" and row["method"] == PROBE]
-    return table(starts, ("task", "method, weights")), table(probes, ("net", "weights"))
+        start = f"{row['method']}, `{row['weights']}`" if row["weights"] else row["method"]
+        count = row["images_per_class"] if row["images_per_class"] in columns else "all"
+        deviation = f" ± {float(row['deviation']):.1f}" if row["deviation"] else ""
+        lines.setdefault((row["task"], start), {})[count] = f"{float(row['top1']):.1f}{deviation}"
+    text = [("task", "method, weights", *columns), ("---",) * 6]
+    text += [(*names, *(cells.get(count, "") for count in columns)) for names, cells in lines.items()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in text) + "\n"
 
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
@@ -258,7 +251,7 @@ def main() -> None:
         return choose()
     measure(PLAN, arguments.results)
     rows = read(arguments.results)
-    print(*tables(rows), sep="\n")
+    print(table(rows), end="")
     draw(rows, arguments.results.with_suffix(".png"))
 
 

@@ -117,7 +117,7 @@ def recommended(transfer: str) -> str:
         record, result = weights_info(name), RESULTS[weights_info(name).name]
         tag, more = record.dataset if record.default else record.tag, ""
         values = [f"{record.top1:.2f}", result["noise_12"], result["blur_0.8"]]
-        if record.dataset == "transfer":  # Its accuracy on the classes that it was trained on says little about new ones.
+        if record.dataset == "transfer":  # Its accuracy on its own classes says little about new ones.
             more, values = ", classes=2, fresh_head=True", [f"[see there]({transfer})", "", ""]
         rows.append([purpose, f'`AllConvNet("{record.variant}", weights="{tag}"{more})`', *values])
     return table(["", "model", "top-1, %", "with noise, %", "with blur, %"], rows)
@@ -259,8 +259,8 @@ NOTES_ON_ROBUSTNESS = """\
 Measured by `docs/cards.py`: changed images on the first 2,000 test images, the rest on all. The calibration error is
 the mean distance between probability and accuracy, in percentage points."""
 NOTE_ON_ALL_CNN_C = """\
-`cifar10_robust_v1` was trained with changes of these kinds and strengths, the other weights were not. For `transfer_v1`,
-2,000 random test images were changed."""
+`cifar10_robust_v1` was trained with changes of these kinds and strengths, the others were not. For `transfer_v1`, 2,000
+random test images were changed."""
 
 
 def pages() -> dict[Path, str]:

@@ -98,8 +98,8 @@ def parse_arguments() -> argparse.Namespace:
     if not cv2.haveImageWriter(str(arguments.output)):
         parser.error(f"--output {arguments.output} must end in .png, .jpg or another format that OpenCV writes")
     for path in (arguments.csv, None if arguments.no_sheet else arguments.output):
-        if path and not path.parent.is_dir():
-            parser.error(f"there is no folder {path.parent} for {path.name}")
+        if path and (path.is_dir() or not path.parent.is_dir()):
+            parser.error(f"{path} must be a file in a folder that exists")
     return arguments
 
 

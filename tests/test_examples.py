@@ -293,7 +293,7 @@ def test_missing_package_is_one_line(tmp_path, script, package, message):
     [
         ("classify_image", "narrow.png --top 11", "Invalid top. Received: top=11. Allowed: a whole number, 1 to 10"),
         ("classify_image", "--output sheet", "--output sheet must end in .png, .jpg or another format"),
-        ("classify_image", "--csv nowhere/labels.csv", "there is no folder nowhere for labels.csv"),
+        ("classify_image", "--csv nowhere/labels.csv", "must be a file in a folder that exists"),
         ("evaluate_cifar10", "--all model_a.cifar10_v1", "pass either --all or names of weights"),
         ("evaluate_cifar10", "model_x", "Unknown weights. Received: weights='model_x'."),
         ("evaluate_cifar10", "--data nowhere", "nowhere"),

@@ -268,6 +268,18 @@ def test_images_that_do_not_fit(images):
             function(with_relu(), images)
 
 
+def test_the_policy_of_the_model_counts(net, pictures):
+    model, other = keras.models.clone_model(net), keras.models.clone_model(net)
+    other.set_weights(model.get_weights())
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        found = guided_backprop(model, pictures, 0)
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(found, guided_backprop(other, pictures, 0))
+
+
 def test_pixels_divided_by_255(net, pictures):
     for function in (guided_backprop, class_activation_map):
         with pytest.raises(ValueError, match=r"look like 0..1.*multiply them by 255. Received: float64"):
@@ -357,6 +369,11 @@ def test_class_map_without_average():
         class_activation_map(with_relu(layers.GlobalAveragePooling2D(), layers.Dense(2, activation="softmax")), IMAGES)
     with pytest.raises(ValueError, match=r"Received: GlobalAveragePooling2D"):
         class_activation_map(with_relu(layers.GlobalAveragePooling2D(data_format="channels_first")), IMAGES)
+    inner = with_relu(layers.GlobalAveragePooling2D())
+    with pytest.raises(
+        ValueError, match=rf"Received: Sequential.* the model inside it, model.get_layer\('{inner.name}'\)"
+    ):
+        class_activation_map(keras.Sequential([keras.Input((8, 8, 3)), inner]), IMAGES)
 
 
 def test_layers_that_another_model_called_first(net, pictures):

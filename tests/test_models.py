@@ -440,6 +440,30 @@ def test_too_many_classes_cannot_be_saved(tmp_path):
     assert AllConvNet("model_a", weights=tmp_path / "x.weights.h5").output_shape == (None, 4000)
 
 
+def test_what_the_file_would_lose_cannot_be_saved(tmp_path):
+    sigmoid = AllConvNet(weights=None, classifier_activation="sigmoid")
+    inner = AllConvNet(weights=None)
+    outer = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.RandomFlip(), inner])
+    for model, match in (
+        (sigmoid, "for softmax or logits: .* with sigmoid"),
+        (outer, r"model.get_layer\('all_cnn_c'\)"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            save_weights(model, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=[*"abcdefghij"])
+
+
+def test_logits_of_another_input_can_be_saved(tmp_path):
+    logits = AllConvNet(weights=None, classifier_activation=None)
+    logits = keras.models.clone_model(logits, input_tensors=keras.Input((32, 32, 3), name="other"))
+    save_weights(logits, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=[*"abcdefghij"])
+    assert AllConvNet(weights=tmp_path / "x.weights.h5").output_shape == (None, 10)
+
+
+def test_scores_of_a_call_are_decoded():
+    scores = AllConvNet(weights=None)(keras.ops.convert_to_tensor(pixels().astype("float32")))
+    assert [len(best) for best in decode_predictions(scores)] == [3] * len(scores)
+
+
 def test_bare_net_cannot_be_saved(tmp_path):
     bare = AllConvNet(weights=None, include_preprocessing=False)
     with pytest.raises(ValueError, match="does not normalize its input"):

@@ -181,6 +181,8 @@ def test_unreadable_pictures_are_left_out_and_reported(tmp_path):
         load_images(sources)
     with pytest.raises(ValueError, match="Unknown fit"):
         load_images(sources, fit="pad", on_error=lambda *_: None)
+    with pytest.raises(TypeError, match=r"on_error must be a function. Received: 'skip'"):
+        load_images(sources, on_error="skip")
     with pytest.raises(ValueError, match="There is no picture"):
         load_images(sources[1:3], on_error=lambda *_: None)
 
@@ -380,6 +382,17 @@ def test_bad_pixels(images, match):
             global_contrast_normalize(images[None])
 
 
+def test_images_of_a_graph():
+    """As in `Dataset.map`."""
+
+    class Symbolic:
+        def __array__(self, *_, **__):
+            raise NotImplementedError("Cannot convert a symbolic tf.Tensor")
+
+    with pytest.raises(ValueError, match=r"Invalid images. Received: Symbolic of dtype object"):
+        preprocess_input(Symbolic())
+
+
 def test_no_images_at_all():
     assert preprocess_input(np.zeros((0, 32, 32, 3), "float32")).shape == (0, 32, 32, 3)
 
@@ -437,7 +450,7 @@ def set_aside(name):
     ("arguments", "match"),
     [
         ({"predictions": np.ones((2, 100))}, r"10 class names do not fit .* shape \(2, 100\). Pass class_names"),
-        ({"predictions": np.ones(10)}, r"shape \(10,\)"),
+        ({"predictions": np.ones(10)}, r"must be \[N, classes\]: reshape them. Received: shape \(10,\)"),
         ({"predictions": np.ones((2, 10)), "class_names": ["a"]}, r"1 class names do not fit"),
         ({"predictions": np.ones((2, 10)), "top": 11}, r"Received: top=11. Allowed: a whole number, 1 to 10"),
         ({"predictions": np.ones((2, 10)), "top": 0}, r"Received: top=0"),

@@ -458,15 +458,24 @@ def test_evaluation():
     scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
     assert evaluate_top1(Scores(), scores, np.array([1, 0, 0, 1])) == 75
     assert evaluate_top1(Scores(), scores, np.array([1, 0, 0, 1]), batch_size=3) == 75
-    with pytest.raises(ValueError, match=r"must return scores \[N, classes\]. Received: shape \(4, 1, 1, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"must return scores \[N, 2 or more classes\]. Received: shape \(4, 1, 1, 2\)"
+    ):
         evaluate_top1(Scores(), scores[:, None, None], np.array([1, 0, 0, 1]))
+    with pytest.raises(ValueError, match=r"2 or more classes\]. Received: shape \(4, 1\)"):
+        evaluate_top1(Scores(), scores[:, :1], np.array([0, 0, 0, 0]))
 
 
 def test_evaluation_refuses_divided_pixels(toy_cifar10):
     """Of models that normalize 0..255, and of no others."""
     images, labels = toy_cifar10[1]
-    with pytest.raises(ValueError, match=r"look like 0..1.*multiply them by 255. Received: float64 from"):
-        evaluate_top1(AllConvNet(VARIANT, weights=None), images / 255, labels)
+    net = AllConvNet(VARIANT, weights=None)
+    flip, inputs = keras.layers.RandomFlip("horizontal"), keras.Input((32, 32, 3))
+    for model in (net, keras.Sequential([inputs, flip, net]), keras.Model(inputs, net(flip(inputs)))):
+        with pytest.raises(ValueError, match=r"look like 0..1.*multiply them by 255. Received: float64 from"):
+            evaluate_top1(model, images / 255, labels)
+    scaled = keras.Sequential([inputs, keras.layers.Rescaling(255.0), net])
+    assert evaluate_top1(scaled, images / 255, labels) == evaluate_top1(net, images, labels)
     adapted = keras.layers.Normalization()
     adapted.adapt(images - 128.0)
     for layer, inputs in (

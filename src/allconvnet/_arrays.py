@@ -9,9 +9,11 @@ import numpy as np
 
 def as_array(name: str, value: object, kinds: str = "uif") -> np.ndarray:
     """The value of the argument as an array; ValueError unless its dtype is of one of the kinds."""
+    if hasattr(value, "detach"):  # A tensor of PyTorch.
+        value = value.detach().cpu()
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError):  # Such as lists of several lengths.
+    except (NotImplementedError, TypeError, ValueError):  # Tensors in a tf.function, lists of several lengths.
         array = np.asarray(None)
     if array.dtype.kind not in kinds:
         names = {"u": "unsigned integers", "i": "integers", "f": "floats"}

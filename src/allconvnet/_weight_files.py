@@ -136,7 +136,7 @@ def _legacy(file: h5py.File) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
 
 
 def save_weights(
-    model: keras.Model, path: Source, *, variant: str, class_names: Sequence[str], dtype: str = "float16"
+    model: keras.Model, path: Source, *, variant: str, class_names: Sequence[str] | np.ndarray, dtype: str = "float16"
 ) -> None:
     """Writes a weights file for `AllConvNet(variant, weights=path)`; Keras' `load_weights` reads it too.
 
@@ -144,7 +144,7 @@ def save_weights(
     written completely or not at all.
 
     Args:
-        model: a model from `AllConvNet`, with its top and its preprocessing, without `class_relu`.
+        model: a model from `AllConvNet` that ends in softmax or logits, with its preprocessing, without `class_relu`.
         path: path of the file; must end in `.weights.h5`.
         variant: name of the net.
         class_names: one name for each class, in the order of the logits.
@@ -171,8 +171,14 @@ def save_weights(
     names = [*map(str, class_names)] if is_list_of_names(class_names) else []
     for number, (found, wanted) in enumerate(zip_longest(_steps(model), _steps_of(get_spec(variant), classes))):
         if found != wanted:
+            inner = [layer.name for layer in model.layers if hasattr(layer, "layers")]
+            way_out = f" Pass the model inside it, model.get_layer({inner[0]!r})." if inner else ""
             raise ValueError(f"The model is not {variant!r} as AllConvNet builds it: step {number + 1} is {found}, "
-                             f"not {wanted}.")  # fmt: skip
+                             f"not {wanted}.{way_out}")  # fmt: skip
+    activation = getattr(getattr(layers.get("predictions"), "activation", None), "__name__", "softmax")
+    if activation != "softmax":
+        raise ValueError("Weights files are for softmax or logits: use model.save, which keeps the activation. "
+                         f"Received: a model with {activation}.")  # fmt: skip
     normalization = normalization_of(layers.get("normalization"))
     if normalization is None:
         raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
@@ -207,7 +213,7 @@ def normalization_of(layer: keras.Layer | None) -> tuple[np.ndarray, np.ndarray]
 
 
 # Beginnings of the names of optional layers, which do not affect the weights file.
-_OPTIONAL = ("images", "gray_to_rgb", "normalization", "dropout", "pad", "logits", "predictions")
+_OPTIONAL = ("gray_to_rgb", "normalization", "dropout", "pad", "logits", "predictions")
 # What is the same in all layers of AllConvNet, and not in the weights file.
 _FIXED = {
     "Conv2D": {"dilation_rate": (1, 1), "groups": 1, "use_bias": True},
@@ -231,7 +237,7 @@ def _steps(model: keras.Model) -> Iterator[str]:
                 other += ", activation"
             filters, stride = getattr(layer, "filters", ""), "x".join(map(str, dict.fromkeys(layer.strides)))
             yield f"{filters} {kind} {size[0]}x{size[1]}, stride {stride}, {padding}{other}"
-        elif not layer.name.startswith(_OPTIONAL):
+        elif kind != "InputLayer" and not layer.name.startswith(_OPTIONAL):
             yield f"{kind}{other}"
         padded = layer.name.startswith("pad")
 

@@ -127,8 +127,9 @@ def class_activation_map(
     end = calls[-2 if activated and len(calls) > 1 else -1]
     average = isinstance(end.operation, layers.GlobalAveragePooling2D)
     if not average or end.operation.data_format != "channels_last":
-        kind = type(end.operation).__name__
-        raise ValueError(f"The logits must be from a GlobalAveragePooling2D. Received: {kind} {end.operation.name!r}.")
+        kind, name = type(end.operation).__name__, end.operation.name
+        way_out = f" Pass the model inside it, model.get_layer({name!r})." if _graph.is_graph(end.operation) else ""
+        raise ValueError(f"The logits must be from a GlobalAveragePooling2D. Received: {kind} {name!r}.{way_out}")
     count = end.output.shape[-1]
     chosen = np.arange(count) if classes is None else np.atleast_1d(as_array("classes", classes))
     if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not all(0 <= number < count for number in chosen):
@@ -165,7 +166,7 @@ def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tupl
             return operation
         function = keras.activations.linear if operation is last else relu
         if not _graph.is_argument(operation):
-            return layers.Activation(function)
+            return layers.Activation(function, dtype=getattr(operation, "dtype_policy", None))
         twin = type(operation).from_config(operation.get_config() | {"activation": function})
         twins.append((operation, twin))
         return twin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import Literal
 
@@ -82,7 +82,7 @@ def _check_form(size: object, fit: object) -> None:
 
 
 def load_images(
-    sources: Sequence[Source],
+    sources: Iterable[Source],
     *,
     size: tuple[int, int] | None = (32, 32),
     fit: Fit = "resize",
@@ -114,6 +114,8 @@ def load_images(
     if one or not isinstance(sources, Iterable) or (isinstance(sources, np.ndarray) and not sources.ndim):
         raise TypeError(f"load_images takes a list of pictures; load_image takes one. Received: {described(sources)}.")
     _check_form(size, fit)
+    if on_error is not None and not callable(on_error):
+        raise TypeError(f"on_error must be a function. Received: {shortened(on_error)}.")
     images = []
     for source in sources:
         try:
@@ -141,10 +143,22 @@ def check_model_pixels(model, images: np.ndarray) -> None:
         fits = images.size and len(wanted) == len(shape)
         if not fits or any(side not in (None, there) for side, there in zip(wanted[1:], shape[1:], strict=True)):
             raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
-    for layer in getattr(model, "layers", ()):
+    for layer in _flat(model):
         normalization = normalization_of(layer)
         if normalization is not None and np.max(normalization[1]) > 10:
             check_pixels(images)
+        if not type(layer).__name__.startswith(_KEEP_SCALE):
+            break
+
+
+# Layers that may stand before the normalization: they keep the scale of the pixels.
+_KEEP_SCALE = ("InputLayer", "Random", "Resizing", "CenterCrop", "Concatenate")
+
+
+def _flat(model) -> Iterator:
+    """The layers of the model and of the models in it."""
+    for layer in getattr(model, "layers", ()):
+        yield from _flat(layer) if hasattr(layer, "layers") else [layer]
 
 
 def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifar10") -> np.ndarray:
@@ -181,7 +195,7 @@ def decode_predictions(
     top: int | None = None,
     *,
     weights: str | os.PathLike[str] = "cifar10",
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | np.ndarray | None = None,
 ) -> list[list[tuple[str, float]]]:
     """The highest scores of each image, with the names of their classes.
 
@@ -211,7 +225,9 @@ def decode_predictions(
             f"class_names must be a list, a tuple or an array of strings. Received: {shortened(class_names)}."
         )
     (names,) = _attributes(weights, "class_names") if class_names is None else (class_names,)
-    if scores.ndim != 2 or scores.shape[1] != len(names):
+    if scores.ndim != 2:
+        raise ValueError(f"Predictions must be [N, classes]: reshape them. Received: shape {scores.shape}.")
+    if scores.shape[1] != len(names):
         way_out = 'Pass class_names, or the weights (such as "cifar100")'
         raise ValueError(f"{len(names)} class names do not fit predictions of shape {scores.shape}. {way_out}.")
     if not np.isfinite(scores).all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -135,7 +136,7 @@ def fit_cifar100(
 def evaluate_top1(
     model: keras.Model,
     images: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | Sequence[int],
     *,
     batch_size: int = 250,
     verbose: Literal["auto", 0, 1, 2] = "auto",
@@ -173,8 +174,8 @@ def evaluate_top1(
     check_model_pixels(model, images)
     verbose = int(len(images) > 1000) if verbose == "auto" else verbose
     scores = model.predict(**_backend.prediction_batches(images, batch_size), verbose=verbose)
-    if scores.ndim != 2:
-        raise ValueError(f"The model must return scores [N, classes]. Received: shape {scores.shape}.")
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        raise ValueError(f"The model must return scores [N, 2 or more classes]. Received: shape {scores.shape}.")
     if not np.isfinite(scores).all():
         raise ValueError("The scores of the model are infinite or not a number.")
     check_labels(labels, scores.shape[1])
