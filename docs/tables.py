@@ -31,7 +31,7 @@ RECIPE_NOTES = {
     "best": "22 epochs, with larger images and wider shifts; the default of `fit_cifar10`",
     "cifar100": '"best" with higher rates; the default of `fit_cifar100`',
     "long": "80 epochs, with still wider shifts and erased squares; for `cifar10_v4`, the default weights",
-    "robust": "8 more epochs from `cifar10_v4`, with blur, noise and JPEG; only for all_cnn_c",
+    "robust": "8 more epochs from `cifar10_v4`, with blur, noise and JPEG; only all_cnn_c, CIFAR-10, no `held_out`",
     "paper": "dropout and whitened images, no batch normalization, 350 epochs",
     "paper_augmented": '"paper" with flips and shifts',
     "ancestor": "that of All-CNN-Keras for its net all_conv_keras, 350 epochs",

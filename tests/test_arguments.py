@@ -1,5 +1,6 @@
 """Every public function, with one argument that may be anything: a result as documented, or an error that names it."""
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -39,7 +40,7 @@ _TEXTS = [
 ]
 TEXTS = st.text(max_size=12) | st.sampled_from(_TEXTS)
 LARGE = [10**9, 2**31, 2**63, 2**64, 10**400, 1e308, 1j]
-OBJECTS = [..., object(), int, len, Path("nowhere"), {1}]
+OBJECTS = [..., object(), int, len, Path("nowhere"), {1}, io.BytesIO(b"picture")]
 SIMPLE = st.one_of(
     *(st.none(), st.booleans(), st.integers(), st.integers(-3, 40), st.floats(), TEXTS, st.binary(max_size=12)),
     st.sampled_from([*LARGE, *OBJECTS]),

@@ -1,5 +1,6 @@
 """The builder: every net of the table, its vocabulary, its errors, its weights files."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -114,6 +115,12 @@ def test_features_are_the_averages_of_quadrants(variant, names, side):
         halves = slice(None, half), slice(-half, None)
         expected += [one[:, rows, columns].mean(axis=(1, 2)) for rows in halves for columns in halves]
     np.testing.assert_allclose(run(extractor, images), np.concatenate(expected, axis=1), atol=1e-5)
+
+
+def test_features_are_those_of_transfer():
+    images = pixels()
+    default, transfer = (run(feature_extractor(**options), images) for options in ({}, {"weights": "transfer"}))
+    np.testing.assert_array_equal(default, transfer)
 
 
 def test_features_need_a_fixed_size():
@@ -442,10 +449,15 @@ def test_too_many_classes_cannot_be_saved(tmp_path):
 
 def test_what_the_file_would_lose_cannot_be_saved(tmp_path):
     sigmoid = AllConvNet(weights=None, classifier_activation="sigmoid")
+    renamed, other = keras.models.clone_model(sigmoid), keras.models.clone_model(sigmoid)
+    renamed.layers[-1].name = "predictions_1"
+    other.layers[-1].activation = functools.partial(keras.activations.elu, alpha=2.0)
     inner = AllConvNet(weights=None)
     outer = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.RandomFlip(), inner])
     for model, match in (
         (sigmoid, "for softmax or logits: .* with sigmoid"),
+        (renamed, "with sigmoid"),
+        (other, "with another activation"),
         (outer, r"model.get_layer\('all_cnn_c'\)"),
     ):
         with pytest.raises(ValueError, match=match):
@@ -453,7 +465,8 @@ def test_what_the_file_would_lose_cannot_be_saved(tmp_path):
 
 
 def test_logits_of_another_input_can_be_saved(tmp_path):
-    logits = AllConvNet(weights=None, classifier_activation=None)
+    logits = AllConvNet(weights=None)
+    logits.layers[-1].activation = keras.activations.linear
     logits = keras.models.clone_model(logits, input_tensors=keras.Input((32, 32, 3), name="other"))
     save_weights(logits, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=[*"abcdefghij"])
     assert AllConvNet(weights=tmp_path / "x.weights.h5").output_shape == (None, 10)

@@ -9,7 +9,7 @@ import numpy as np
 
 def as_array(name: str, value: object, kinds: str = "uif") -> np.ndarray:
     """The value of the argument as an array; ValueError unless its dtype is of one of the kinds."""
-    if hasattr(value, "detach"):  # A tensor of PyTorch.
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # A tensor of PyTorch.
         value = value.detach().cpu()
     try:
         array = np.asarray(value)

@@ -151,7 +151,8 @@ def save_weights(
         dtype: "float16" (half the size) or "float32" (exact).
 
     Raises:
-        ValueError: the model is not that net, the names do not fit, or the path does not end in `.weights.h5`.
+        ValueError: the model is not that net or does not end in softmax or logits, the names do not fit, or the path
+            does not end in `.weights.h5`.
         TypeError: it is not a model.
         OSError: the file cannot be written.
 
@@ -175,10 +176,10 @@ def save_weights(
             way_out = f" Pass the model inside it, model.get_layer({inner[0]!r})." if inner else ""
             raise ValueError(f"The model is not {variant!r} as AllConvNet builds it: step {number + 1} is {found}, "
                              f"not {wanted}.{way_out}")  # fmt: skip
-    activation = getattr(getattr(layers.get("predictions"), "activation", None), "__name__", "softmax")
-    if activation != "softmax":
-        raise ValueError("Weights files are for softmax or logits: use model.save, which keeps the activation. "
-                         f"Received: a model with {activation}.")  # fmt: skip
+    for activation in (getattr(layer, "activation", None) for layer in model.layers if layer.name.startswith(_TOP)):
+        if activation and (name := getattr(activation, "__name__", "another activation")) not in ("softmax", "linear"):
+            raise ValueError("Weights files are for softmax or logits: use model.save, which keeps the activation. "
+                             f"Received: a model with {name}.")  # fmt: skip
     normalization = normalization_of(layers.get("normalization"))
     if normalization is None:
         raise ValueError("The model does not normalize its input. Build it with include_preprocessing=True.")
@@ -213,7 +214,8 @@ def normalization_of(layer: keras.Layer | None) -> tuple[np.ndarray, np.ndarray]
 
 
 # Beginnings of the names of optional layers, which do not affect the weights file.
-_OPTIONAL = ("gray_to_rgb", "normalization", "dropout", "pad", "logits", "predictions")
+_TOP = ("logits", "predictions")
+_OPTIONAL = ("gray_to_rgb", "normalization", "dropout", "pad", *_TOP)
 # What is the same in all layers of AllConvNet, and not in the weights file.
 _FIXED = {
     "Conv2D": {"dilation_rate": (1, 1), "groups": 1, "use_bias": True},

@@ -166,7 +166,7 @@ def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tupl
             return operation
         function = keras.activations.linear if operation is last else relu
         if not _graph.is_argument(operation):
-            return layers.Activation(function, dtype=getattr(operation, "dtype_policy", None))
+            return layers.Activation(function, dtype=getattr(operation, "dtype_policy", operation.output.dtype))
         twin = type(operation).from_config(operation.get_config() | {"activation": function})
         twins.append((operation, twin))
         return twin

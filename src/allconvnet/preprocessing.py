@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Literal
 
@@ -101,7 +101,7 @@ def load_images(
         uint8 `[N, height, width, 3]`, RGB.
 
     Raises:
-        TypeError: a single picture instead of a list.
+        TypeError: a single picture instead of a list, or `on_error` is not a function.
         ValueError: there is no picture, or there are pictures of several sizes; also the errors of `load_image`.
 
     Example:
@@ -143,22 +143,18 @@ def check_model_pixels(model, images: np.ndarray) -> None:
         fits = images.size and len(wanted) == len(shape)
         if not fits or any(side not in (None, there) for side, there in zip(wanted[1:], shape[1:], strict=True)):
             raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
-    for layer in _flat(model):
-        normalization = normalization_of(layer)
+    from allconvnet import _graph  # Loads Keras, which whoever has a model has.
+
+    for operation in _graph.operations_of(model) if _graph.is_graph(model) else ():
+        normalization = normalization_of(operation)
         if normalization is not None and np.max(normalization[1]) > 10:
             check_pixels(images)
-        if not type(layer).__name__.startswith(_KEEP_SCALE):
+        if not type(operation).__name__.startswith(_KEEP_SCALE):
             break
 
 
-# Layers that may stand before the normalization: they keep the scale of the pixels.
-_KEEP_SCALE = ("InputLayer", "Random", "Resizing", "CenterCrop", "Concatenate")
-
-
-def _flat(model) -> Iterator:
-    """The layers of the model and of the models in it."""
-    for layer in getattr(model, "layers", ()):
-        yield from _flat(layer) if hasattr(layer, "layers") else [layer]
+# What may stand before the normalization: it keeps the scale of the pixels.
+_KEEP_SCALE = ("InputLayer", "Random", "Resizing", "CenterCrop", "ZeroPadding", "Concatenate")
 
 
 def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifar10") -> np.ndarray:
@@ -209,8 +205,8 @@ def decode_predictions(
         For each image `top` pairs `(name, score)`, highest first.
 
     Raises:
-        ValueError: the scores are not finite, the number of columns is not that of the names, the file has no class
-            names, or `top` is out of range.
+        ValueError: the scores are not finite or not `[N, classes]`, the number of columns is not that of the names, the
+            file has no class names, or `top` is out of range.
         OSError: the file is missing, or its download failed.
 
     Example:
@@ -226,7 +222,7 @@ def decode_predictions(
         )
     (names,) = _attributes(weights, "class_names") if class_names is None else (class_names,)
     if scores.ndim != 2:
-        raise ValueError(f"Predictions must be [N, classes]: reshape them. Received: shape {scores.shape}.")
+        raise ValueError(f"predictions must be [N, classes]: reshape them. Received: shape {scores.shape}.")
     if scores.shape[1] != len(names):
         way_out = 'Pass class_names, or the weights (such as "cifar100")'
         raise ValueError(f"{len(names)} class names do not fit predictions of shape {scores.shape}. {way_out}.")

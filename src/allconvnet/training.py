@@ -156,7 +156,7 @@ def evaluate_top1(
     Raises:
         TypeError: the model cannot predict.
         ValueError: there is not one label per image, a label is out of range, the pixels seem to be divided by 255, or
-            the scores are not finite.
+            the scores are not finite or fewer than two per image.
 
     Example:
         >>> import allconvnet, numpy as np
