@@ -8,14 +8,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import layers
 
+from allconvnet._decode import check_pixels
 from allconvnet._errors import unknown
+from allconvnet._weight_files import normalization_of
 
 # Whatever Keras calls an activation, by the name of the function, the layer or the node: LeakyReLU, leaky_relu, ...
 _ACTIVATIONS = {name.replace("_", "") for name in dir(keras.activations) if name[0] != "_"} | {"prelu", "relu6"}
 _ACTIVATIONS -= {"linear", "get", "serialize", "deserialize"}
 LAST_ACTIVATIONS = {"softmax", "sigmoid", "logsoftmax"}
+# What may stand before the normalization: it keeps the scale of the pixels.
+_KEEP_SCALE = ("InputLayer", "Random", "Resizing", "CenterCrop", "ZeroPadding", "Concatenate")
 
 
 def is_graph(operation) -> bool:
@@ -128,3 +133,23 @@ def last_activation(model: keras.Model):
     if is_graph(operation):
         return last_activation(operation)
     return operation if activation_of(operation) in LAST_ACTIVATIONS else None
+
+
+def check_model_pixels(model, images: np.ndarray) -> None:
+    """Raises unless the model takes these images.
+
+    `check_pixels` is for models that normalize their input by constants on the scale 0..255, as ours do.
+    """
+    if not hasattr(model, "predict"):
+        raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")
+    shape, wanted = images.shape, getattr(model, "input_shape", None)
+    if isinstance(wanted, tuple):
+        fits = images.size and len(wanted) == len(shape)
+        if not fits or any(side not in (None, there) for side, there in zip(wanted[1:], shape[1:], strict=True)):
+            raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
+    for operation in operations_of(model) if is_graph(model) else ():
+        normalization = normalization_of(operation)
+        if normalization is not None and np.max(normalization[1]) > 10:
+            check_pixels(images)
+        if not type(operation).__name__.startswith(_KEEP_SCALE):
+            break

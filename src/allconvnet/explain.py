@@ -13,7 +13,6 @@ from allconvnet import _graph
 from allconvnet._arrays import as_array
 from allconvnet._backend import check_gradients, prediction_batches, vjp
 from allconvnet._errors import check_choice, check_number, shortened
-from allconvnet.preprocessing import check_model_pixels
 
 __all__ = ["class_activation_map", "guided_backprop"]
 
@@ -142,7 +141,7 @@ def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> 
     _graph.check_functional(model)
     check_number("batch_size", batch_size, 1, whole=True)
     images = as_array("images", images)
-    check_model_pixels(model, images)
+    _graph.check_model_pixels(model, images)
     return images
 
 

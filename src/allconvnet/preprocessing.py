@@ -16,7 +16,7 @@ from allconvnet._arrays import as_array
 from allconvnet._decode import Source, check_pixels, described, is_pil, pixels, rgb
 from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._picture_headers import max_pixels
-from allconvnet._weight_files import is_list_of_names, normalization_of, open_file, own_file, read_attributes
+from allconvnet._weight_files import is_list_of_names, open_file, own_file, read_attributes
 
 __all__ = ["decode_predictions", "load_image", "load_images", "preprocess_input"]
 
@@ -129,32 +129,6 @@ def load_images(
     if len(shapes := {image.shape for image in images}) > 1:
         raise ValueError(f"Pictures of several sizes cannot be a batch; pass size=(height, width). Received: {shapes}.")
     return np.stack(images)
-
-
-def check_model_pixels(model, images: np.ndarray) -> None:
-    """Raises unless the model takes these images.
-
-    `check_pixels` is for models that normalize their input by constants on the scale 0..255, as ours do.
-    """
-    if not hasattr(model, "predict"):
-        raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")
-    shape, wanted = images.shape, getattr(model, "input_shape", None)
-    if isinstance(wanted, tuple):
-        fits = images.size and len(wanted) == len(shape)
-        if not fits or any(side not in (None, there) for side, there in zip(wanted[1:], shape[1:], strict=True)):
-            raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
-    from allconvnet import _graph  # Loads Keras, which whoever has a model has.
-
-    for operation in _graph.operations_of(model) if _graph.is_graph(model) else ():
-        normalization = normalization_of(operation)
-        if normalization is not None and np.max(normalization[1]) > 10:
-            check_pixels(images)
-        if not type(operation).__name__.startswith(_KEEP_SCALE):
-            break
-
-
-# What may stand before the normalization: it keeps the scale of the pixels.
-_KEEP_SCALE = ("InputLayer", "Random", "Resizing", "CenterCrop", "ZeroPadding", "Concatenate")
 
 
 def preprocess_input(images: np.ndarray, weights: str | os.PathLike[str] = "cifar10") -> np.ndarray:

@@ -19,13 +19,13 @@ from allconvnet._augment import Augment, corrupted, epoch_images, mirrored, scal
 from allconvnet._batch_norm import fold_batch_norm
 from allconvnet._errors import check_choice, check_number
 from allconvnet._fit_arguments import Data, FitArguments, Precision, check_labels, checked_data, checked_recipe, new_run
+from allconvnet._graph import check_model_pixels
 from allconvnet._run import LOWER_RATES, Run
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
 from allconvnet._weight_files import save_weights
 from allconvnet._weights import CLASS_NAMES, weights_info
 from allconvnet.data import Split
 from allconvnet.models import AllConvNet, Form, build
-from allconvnet.preprocessing import check_model_pixels
 from allconvnet.recipes import RECIPES, Recipe
 from allconvnet.whitening import ZCA, global_contrast_normalize
 
