@@ -169,9 +169,8 @@ def reached() -> str:
     """What each recipe does, and what all_cnn_c reaches with it on the test images, in what time."""
     rows = []
     for recipe, note in RECIPE_NOTES.items():
-        runs = {name: run for name, run in finished("all_cnn_c.*").items() if run["recipe_name"] == recipe}
-        runs = {name: run for name, run in runs.items() if not changed(run) and run["dataset"] != "transfer"}
-        runs = finished("fast.*") if recipe == "fast" else runs
+        found = finished("fast.*" if recipe == "fast" else "all_cnn_c.*").items()
+        runs = {name: run for name, run in found if run["recipe_name"] == recipe and not changed(run)}
         top1 = f"{fmean(run['top1'] for run in runs.values()):.2f}" if runs else ""
         seconds = [float(row["seconds"]) for name in runs for row in rows_of(f"runs/{name}/log.csv")]
         amx = "with" if all("amx" in run["machine"] for run in runs.values()) else "without"

@@ -213,7 +213,7 @@ def normalization_of(layer: keras.Layer | None) -> tuple[np.ndarray, np.ndarray]
     return None
 
 
-# Beginnings of the names of optional layers, which do not affect the weights file.
+# Beginnings of the names of layers: of those after the class convolution, and of all that do not affect the file.
 _TOP = ("logits", "predictions")
 _OPTIONAL = ("gray_to_rgb", "normalization", "dropout", "pad", *_TOP)
 # What is the same in all layers of AllConvNet, and not in the weights file.
