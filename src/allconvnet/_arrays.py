@@ -17,8 +17,9 @@ def as_array(name: str, value: object, kinds: str = "uif") -> np.ndarray:
         array = np.asarray(None)
     if array.dtype.kind not in kinds:
         names = {"u": "unsigned integers", "i": "integers", "f": "floats"}
+        allowed = " or ".join(names[kind] for kind in kinds)
         received = f"{type(value).__name__} of dtype {array.dtype}"
-        raise ValueError(f"Invalid {name}. Received: {received}. Allowed: {' or '.join(map(names.get, kinds))}.")
+        raise ValueError(f"Invalid {name}. Received: {received}. Allowed: {allowed}.")
     return array
 
 

@@ -7,12 +7,13 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 
-def vjp(function: Callable, inputs) -> tuple[object, Callable]:
+def vjp(function: Callable, inputs) -> tuple[Any, Callable]:
     """`function(inputs)`, and a function from weights of the outputs to the gradient at `inputs`, to be called once."""
     backend = keras.backend.backend()
     if backend == "jax":

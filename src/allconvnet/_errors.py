@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 
 def shortened(value: object) -> str:
@@ -59,7 +60,7 @@ def checked_path(name: str, value: object, *, file: bool = False) -> Path:
     raise ValueError(f"Invalid {name}. Received: {name}={shortened(value)}. Allowed: a path.")
 
 
-def check_number(name: str, value: object, least: float, greatest: float = math.inf, *, whole: bool = False) -> None:
+def check_number(name: str, value: Any, least: float, greatest: float = math.inf, *, whole: bool = False) -> None:
     """Raises ValueError unless `value` is a finite number (a whole one if `whole`) from `least` to `greatest`."""
     number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not number or not least <= value <= min(greatest, sys.float_info.max):

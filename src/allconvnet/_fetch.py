@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from allconvnet._errors import check_number
 from allconvnet._files import sha256_of
@@ -165,7 +165,7 @@ def _download(url: str, sha256: str, file: str, limit: int = _LIMIT) -> Path:
     import requests
 
     folder, shown, text = _cache(), _without_credentials(url), os.environ.get("ALLCONVNET_TIMEOUT", "30")
-    timeout = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
+    timeout: Any = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
     check_number("ALLCONVNET_TIMEOUT", timeout, 0.001, 1e6)
 
     def download(_: str, output: str, pup: pooch.Pooch) -> None:

@@ -14,7 +14,7 @@ from allconvnet._arrays import as_array
 from allconvnet._backend import native_precision, processes
 from allconvnet._errors import check_choice, check_number, checked_path, unknown
 from allconvnet._run import Run
-from allconvnet._specs import get_spec
+from allconvnet._specs import Variant, get_spec
 from allconvnet._weights import CLASS_NAMES, weights_info
 from allconvnet.data import Split, load
 from allconvnet.recipes import RECIPES, Recipe
@@ -28,7 +28,7 @@ class FitArguments:
     """The arguments of `fit_cifar10` and `fit_cifar100`."""
 
     dataset: str
-    variant: str
+    variant: Variant
     recipe: str | Recipe
     data: Data
     epochs: int | None
@@ -70,7 +70,7 @@ def new_run(call: FitArguments, recipe: Recipe, train: Split, test: Split) -> Ru
         folder = checked_path("output_dir", call.output_dir)
     checksum = 0
     for part in (*train, *test):
-        checksum = zlib.crc32(np.ascontiguousarray(part), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(part).data, checksum)
     count = len(train[0]) - call.held_out
     if count < recipe.batch_size:
         received = f"{len(train[0])} training images, held_out={call.held_out}, batch_size={recipe.batch_size}"

@@ -43,7 +43,7 @@ class ConvMuon(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        self._slots = {}
+        self._slots: dict[int, tuple] = {}
         for variable in variables:
             slot = (
                 self.add_variable_from_reference(variable, name="momentum"),

@@ -54,24 +54,24 @@ def check_header(encoded: bytes) -> None:
 
 def _jpeg(data: bytes) -> tuple[int, int, int]:
     """Follows the markers as libjpeg does, which skips what lies between them and takes the first frame."""
-    marker, frame, scans, segments, place = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])", re.DOTALL), None, 0, 0, 2
+    marker, frames, scans, segments, place = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])", re.DOTALL), [], 0, 0, 2
     while (found := marker.search(data, place)) and found[1] != b"\xd9":
         kind, place = found[1][0], found.end()
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            frame = frame or (kind, *unpack_from(">xxBHH", data, place))
+            frames.append((kind, *unpack_from(">xxBHH", data, place)))
         scans, segments = scans + (kind == 0xDA), segments + 1
         if segments > _MAX_SEGMENTS:
             raise ValueError(f"The JPEG has more than {_MAX_SEGMENTS:,} segments.")
         place += unpack_from(">H", data, place)[0]
     if scans > _MAX_SCANS:
         raise ValueError(f"The JPEG has {scans:,} scans. Allowed: {_MAX_SCANS}.")
-    kind, bits, height, width = frame
+    kind, bits, height, width = frames[0]
     return width, height, 1 if bits == 8 and kind in (0xC0, 0xC1) and scans == 1 else 2
 
 
 def _pnm(data: bytes) -> tuple[int, int, int]:
     gap, head = rb"(?:\s|#[^\r\n]*[\r\n])+", data[:_MAX_PNM_HEADER]
-    width, height = re.match(rb"P[1-6]" + gap + rb"(\d{1,20})" + gap + rb"(\d{1,20})(?=\D)", head).groups()
+    width, height = re.findall(rb"\AP[1-6]" + gap + rb"(\d{1,20})" + gap + rb"(\d{1,20})(?=\D)", head)[0]
     return int(width), int(height), 2  # Up to 16 bits.
 
 

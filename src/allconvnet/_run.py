@@ -17,6 +17,7 @@ from keras import ops
 from allconvnet._arrays import read_npz
 from allconvnet._backend import machine
 from allconvnet._files import replacing
+from allconvnet._specs import Variant
 from allconvnet.recipes import Recipe
 
 try:
@@ -37,7 +38,7 @@ class Run:
     """
 
     dataset: str
-    variant: str
+    variant: Variant
     recipe: Recipe
     seed: int
     images: int

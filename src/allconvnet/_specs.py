@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from allconvnet._errors import check_choice
 
@@ -134,7 +134,7 @@ _HEAD: tuple[Row, ...] = (Conv(192, 3, padding="valid"), Conv(192, 1))
 
 
 # What each family puts in place of a convolution and the max pooling behind it.
-_DOWNSAMPLING: dict[str, Callable[[Conv, MaxPool], list[Row]]] = {
+_DOWNSAMPLING: dict[str, Callable[..., list[Row]]] = {
     "model": lambda conv, pool: [conv, pool],
     "strided_cnn": lambda conv, pool: [replace(conv, stride=2)],
     "convpool_cnn": lambda conv, pool: [conv, Conv(conv.filters, 3), pool],
@@ -223,7 +223,7 @@ def list_variants() -> list[Variant]:
         >>> allconvnet.list_variants()[-3:]
         ['all_cnn_large', 'all_cnn_b_imagenet', 'all_conv_keras']
     """
-    return list(SPECS)
+    return list(get_args(Variant))
 
 
 def get_spec(variant: str) -> Spec:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -57,8 +57,8 @@ def read_weights(variant: str, weights: Source) -> WeightsFile:
     with open_file(path) as file:
         found = read_text(file, "variant") or [variant]
         if found != [variant]:
-            found = reprlib.repr(found[0])
-            raise Unfit(f"holds weights of {found}; use AllConvNet({found}, weights=...).")
+            other = reprlib.repr(found[0])
+            raise Unfit(f"holds weights of {other}; use AllConvNet({other}, weights=...).")
         pairs = _legacy(file) if "layer_names" in file.attrs or inside(file, "model_weights") else _current(file)
         # Datasets that are not read yet: their shapes are compared first.
         datasets = [*islice(pairs, len(kernel_shapes(spec, 1)) + 1)]
@@ -92,7 +92,7 @@ def read_attributes(file: h5py.File, *names: str) -> list[np.ndarray]:
     return arrays
 
 
-def is_list_of_names(names: object) -> bool:
+def is_list_of_names(names: Any) -> bool:
     """Whether these are class names in an order: a list, a tuple or a one-dimensional array of strings."""
     ordered = isinstance(names, (list, tuple)) or getattr(names, "ndim", 0) == 1
     return ordered and all(isinstance(name, str) for name in names)
@@ -201,7 +201,7 @@ def save_weights(
         file.attrs["class_names"] = names
 
 
-def normalization_of(layer: keras.Layer | None) -> tuple[np.ndarray, np.ndarray] | None:
+def normalization_of(layer: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean and standard deviation by which a layer normalizes; None if it does not, or was adapted to data."""
     kind = type(layer).__name__
     if kind == "Rescaling" and layer.name == "normalization":
@@ -217,7 +217,7 @@ def normalization_of(layer: keras.Layer | None) -> tuple[np.ndarray, np.ndarray]
 _TOP = ("logits", "predictions")
 _OPTIONAL = ("gray_to_rgb", "normalization", "dropout", "pad", *_TOP)
 # What is the same in all layers of AllConvNet, and not in the weights file.
-_FIXED = {
+_FIXED: dict[str, dict[str, Any]] = {
     "Conv2D": {"dilation_rate": (1, 1), "groups": 1, "use_bias": True},
     "ReLU": {"max_value": None, "negative_slope": 0, "threshold": 0},
     "LeakyReLU": {"negative_slope": LEAKY_SLOPE},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from allconvnet._errors import unknown
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
@@ -87,8 +88,8 @@ class Weights:
         return len(self.class_names)
 
 
-_TABLES = tomllib.loads((FOLDER / "index.toml").read_text(encoding="utf-8"))
-WEIGHTS = {name: Weights(*name.split("."), **table) for name, table in _TABLES.items()}
+_TABLES: dict[Any, Any] = tomllib.loads((FOLDER / "index.toml").read_text(encoding="utf-8"))
+WEIGHTS: dict[str, Weights] = {name: Weights(*name.split("."), **table) for name, table in _TABLES.items()}
 
 
 def list_weights(variant: str | None = None) -> list[str]:
@@ -136,7 +137,7 @@ def weights_info(name: str) -> Weights:
     return names[name]
 
 
-def attributes(weights: str) -> dict[str, tuple]:
+def attributes(weights: object) -> dict[str, tuple]:
     """`mean`, `std` and `class_names` of published weights, by data set, tag or full name."""
     tags = {tag for record in WEIGHTS.values() for tag in (record.dataset, record.tag)}
     names = {f"{record.variant}.{tag}" for record in WEIGHTS.values() for tag in (record.dataset, record.tag)}

@@ -205,8 +205,8 @@ def _units(outputs: np.ndarray, target, part: slice, count: int) -> np.ndarray:
         is_unit = wanted.shape[1:] == (len(shape),) and len(shape) > 1
         fits = fits and wanted.dtype.kind in "iu" and (is_unit or wanted.ndim == 1)
         if not fits or np.any((wanted < 0) | (wanted >= (shape if is_unit else shape[-1:]))):
-            unit = f", a tuple (row, column, channel) within {shape}" if len(shape) > 1 else ""
-            allowed = f"None, a number 0 to {shape[-1] - 1}{unit}, or one of these for each of {count} images"
+            units = f", a tuple (row, column, channel) within {shape}" if len(shape) > 1 else ""
+            allowed = f"None, a number 0 to {shape[-1] - 1}{units}, or one of these for each of {count} images"
             raise ValueError(f"There is no such target. Received: target={shortened(target)}. Allowed: {allowed}.")
         if is_unit:
             chosen = np.ravel_multi_index(tuple(wanted.T), shape)

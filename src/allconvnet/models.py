@@ -112,7 +112,8 @@ def _checked_shape(spec: Spec, shape: Shape | None, smallest: int) -> Shape:
     if not fits or not all(side is None or (isinstance(side, Integral) and side >= smallest) for side in shape[:2]):
         allowed = f"(height, width, 3 or 1) with sides of at least {smallest} or None"
         raise ValueError(f"Invalid input_shape. Received: input_shape={shortened(shape)}. Allowed: {allowed}.")
-    return tuple(side and int(side) for side in shape)
+    height, width = (side and int(side) for side in shape[:2])
+    return height, width, int(shape[2])
 
 
 def _check_arguments(include_top: bool, classes, fresh_head: bool, pooling, dense_prediction: bool) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -70,12 +70,12 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _check_form(size: object, fit: object) -> None:
+def _check_form(size: Any, fit: object) -> None:
     check_choice("fit", fit, ("resize", "crop"))
     if size is None:
         return
     pair = isinstance(size, (tuple, list)) and len(size) == 2
-    whole = pair and all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in size)
+    whole = pair and all(isinstance(side, Integral) and not isinstance(side, bool) and int(side) > 0 for side in size)
     if not whole or math.prod(map(int, size)) > max_pixels():
         allowed = f"(height, width), up to {max_pixels():,} pixels (ALLCONVNET_MAX_PIXELS changes this), or None"
         raise ValueError(f"Invalid size. Received: size={shortened(size)}. Allowed: {allowed}.")

@@ -77,7 +77,7 @@ def _window(chain: list[Call], axis: int) -> tuple[int, int, int]:
         elif isinstance(operation, _WINDOWS):
             size = call.inputs[0].shape[1 + axis] or 1 << 10  # Even where the model does not say.
             step = operation.strides[axis]
-            kernel = getattr(operation, "kernel_size", getattr(operation, "pool_size", None))[axis]
+            kernel = (getattr(operation, "kernel_size", None) or operation.pool_size)[axis]
             kernel = (kernel - 1) * getattr(operation, "dilation_rate", (1, 1))[axis] + 1
             if operation.padding == "same":
                 offset -= stride * (max((-(-size // step) - 1) * step + kernel - size, 0) // 2)

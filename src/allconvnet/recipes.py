@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from keras.optimizers import schedules
@@ -123,7 +123,8 @@ class Recipe:
     def resized(self, epochs: int) -> Recipe:
         """The recipe with another number of epochs, divided among the phases as before; if few, the last are kept."""
         check_number("epochs", epochs, 1, _LARGEST, whole=True)
-        phases, left, before = [], int(epochs), self.epochs
+        left, before = int(epochs), self.epochs
+        phases: list[tuple[int, int]] = []
         for number, side in self.phases:
             before -= number
             # With few epochs, the last phases are filled first: their images have the size of the test images.
@@ -145,9 +146,9 @@ class Recipe:
 _LARGEST = 10_000  # Epochs of a recipe, and side of its images.
 
 
-def _is_phase(phase: object) -> bool:
+def _is_phase(phase: Any) -> bool:
     pair = isinstance(phase, (tuple, list)) and len(phase) == 2
-    return pair and all(isinstance(part, Integral) and 1 <= part <= _LARGEST for part in phase)
+    return pair and all(isinstance(part, Integral) and 1 <= int(part) <= _LARGEST for part in phase)
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Recipe)}

@@ -172,8 +172,8 @@ def evaluate_top1(
         received = f"{count} images, {labels.size} labels of shape {labels.shape}"
         raise ValueError(f"There must be one label per image. Received: {received}.")
     check_model_pixels(model, images)
-    verbose = int(len(images) > 1000) if verbose == "auto" else verbose
-    scores = model.predict(**_backend.prediction_batches(images, batch_size), verbose=verbose)
+    progress = int(len(images) > 1000) if verbose == "auto" else verbose
+    scores = model.predict(**_backend.prediction_batches(images, batch_size), verbose=progress)
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ValueError(f"The model must return scores [N, 2 or more classes]. Received: shape {scores.shape}.")
     if not np.isfinite(scores).all():
@@ -267,8 +267,8 @@ def _net(run: Run, form: Form) -> keras.Model:
     recipe = run.recipe
     # Keras' penalty is l2 / 2 times the square; ConvMuon adds its gradient itself.
     l2 = keras.regularizers.L2(recipe.l2 / 2) if recipe.l2 and not recipe.muon_rate else None
-    options = {"batch_norm": recipe.batch_norm, "dropout": recipe.dropout, "regularizer": l2, "dtype": run.precision}
-    net = build(get_spec(run.variant), replace(form, classifier_activation=None, **options))
+    form = replace(form, classifier_activation=None, batch_norm=recipe.batch_norm, dropout=recipe.dropout)
+    net = build(get_spec(run.variant), replace(form, regularizer=l2, dtype=run.precision))
     if recipe.start:
         net.set_weights(_start(run))
     return net
