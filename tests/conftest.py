@@ -55,7 +55,7 @@ def toy_cifar10():
 def tiny():
     """Name of a net of 1,562 parameters for 32x32 images, in the table while a module's tests run."""
     rows = (_specs.Dropout(0.2), _specs.Conv(8, 3, 2), _specs.Conv(16, 3, 2), _specs.Dropout(0.5))
-    spec = _specs.Spec(rows, 10, 32, 1562, None, "for tests")
+    spec = _specs.Spec(rows, 10, 32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(_specs.SPECS, "tiny", spec)
         yield "tiny"

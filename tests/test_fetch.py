@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,13 @@ def test_downloads_once(server, cache):
         assert path.read_bytes() == BODY
     assert path.parent == cache
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_bar_in_a_terminal(server, monkeypatch, capsys, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    fetch_url(f"{server.url}/file#sha256={SHA256}")
+    assert ("10.2k/10.2k" in capsys.readouterr().err) == terminal
 
 
 def test_data_set_is_downloaded_once(server, cache, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def with_bias(net, value):
 @pytest.mark.parametrize(
     ("labels", "match"),
     [
-        ([0.0, 1.0], r"Invalid labels. Received: list of dtype float64. Allowed: unsigned integers or integers"),
+        ([0.0, 1.0], r"Invalid labels. Received: list of dtype float64. Allowed: whole numbers"),
         ([True, False], r"Invalid labels. Received: list of dtype bool"),
         (["0", "1"], r"Invalid labels. Received: list of dtype <U1"),
         (None, r"Invalid labels. Received: NoneType of dtype object"),

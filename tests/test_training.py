@@ -248,7 +248,7 @@ def test_full_disk_while_the_last_epoch_is_written(run, tmp_path, toy_cifar10, o
 
 def test_broken_loss_stops(tmp_path, toy_cifar10):
     broken = replace(TOY, muon_rate=1e30, sgd_rate=1e30, warmup=0.01)
-    match = r"In epoch 1 the loss is (nan|inf). Lower the recipe's muon_rate"
+    match = r"After epoch 1 a weight or the loss, (nan|inf), is not finite. Lower the recipe's muon_rate"
     with pytest.raises(FloatingPointError, match=match):
         fit_cifar10(VARIANT, recipe=broken, data=toy_cifar10, output_dir=tmp_path, precision="float32")
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
@@ -258,7 +258,7 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
     (images, labels), test = toy_cifar10
     broken = replace(TOY, phases=((1, 32),), muon_rate=0.0, sgd_rate=1e30, l2=1e30, warmup=0.0)
     data = ((images[:8], labels[:8]), test)
-    with pytest.raises(FloatingPointError, match=r"After epoch 1 weights are not finite"):
+    with pytest.raises(FloatingPointError, match=r"After epoch 1 a weight or the loss, [0-9.e+]+, is not finite"):
         fit_cifar10(VARIANT, recipe=broken, data=data, output_dir=tmp_path, precision="float32")
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
@@ -343,14 +343,9 @@ def test_whitening_recipe(tmp_path, toy_cifar10):
 
 
 def test_whitening_is_of_the_images_trained_on(tmp_path, toy_cifar10, monkeypatch):
-    """Also where a run on others stopped before its first checkpoint."""
     recipe = replace(RECIPES["paper"].resized(1), batch_size=8)
     arguments = {"recipe": recipe, "data": toy_cifar10, "output_dir": tmp_path, "precision": "float32"}
     monkeypatch.setattr(np.linalg, "eigh", lambda matrix: (np.ones(len(matrix)), np.eye(len(matrix))))  # Takes seconds.
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_train", mock.Mock(side_effect=RuntimeError("stopped")))
-        with pytest.raises(RuntimeError, match="stopped"):
-            fit_cifar10(VARIANT, **arguments)
     result = fit_cifar10(VARIANT, held_out=16, **arguments)
     train = global_contrast_normalize(toy_cifar10[0][0][:24])
     np.testing.assert_allclose(result.whitening.mean, train.reshape(24, -1).mean(axis=0), atol=1e-4)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
-def as_array(name: str, value: object, kinds: str = "uif") -> np.ndarray:
-    """The value of the argument as an array; ValueError unless its dtype is of one of the kinds."""
-    if hasattr(value, "detach") and hasattr(value, "cpu"):  # A tensor of PyTorch.
+def as_array(name: str, value: Any, *, whole: bool = False) -> np.ndarray:
+    """The value of the argument as an array; ValueError unless it holds numbers (whole ones if `whole`)."""
+    if hasattr(value, "detach"):  # A tensor of PyTorch.
         value = value.detach().cpu()
     try:
         array = np.asarray(value)
     except (NotImplementedError, TypeError, ValueError):  # Tensors in a tf.function, lists of several lengths.
         array = np.asarray(None)
-    if array.dtype.kind not in kinds:
-        names = {"u": "unsigned integers", "i": "integers", "f": "floats"}
-        allowed = " or ".join(names[kind] for kind in kinds)
-        received = f"{type(value).__name__} of dtype {array.dtype}"
+    if array.dtype.kind not in ("ui" if whole else "uif"):
+        received, allowed = f"{type(value).__name__} of dtype {array.dtype}", "whole numbers" if whole else "numbers"
         raise ValueError(f"Invalid {name}. Received: {received}. Allowed: {allowed}.")
     return array
 

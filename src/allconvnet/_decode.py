@@ -24,7 +24,7 @@ def described(source: Source) -> str:
 
 def pixels(source: Source) -> np.ndarray:
     """uint8 or uint16, `[H, W]` or `[H, W, 1 | 3 | 4]`, RGB order."""
-    if is_pil(source):
+    if any(kind.__module__.startswith("PIL.") for kind in type(source).__mro__):  # PIL need not be installed.
         source = _pil_pixels(source)
     if isinstance(source, np.ndarray):
         if np.issubdtype(source.dtype, np.floating):
@@ -63,11 +63,6 @@ def _checked_bytes(encoded: object) -> bytes:
         allowed = "a path, bytes, a file open for reading bytes, a PIL image or a NumPy array"
         raise TypeError(f"Not a picture. Received: {type(encoded).__name__}. Allowed: {allowed}.")
     return encoded
-
-
-def is_pil(source: object) -> bool:
-    """Whether it is a PIL image; whoever has one has PIL, which this package does not import by itself."""
-    return any(kind.__module__.startswith("PIL.") for kind in type(source).__mro__)
 
 
 def _pil_pixels(image) -> np.ndarray:

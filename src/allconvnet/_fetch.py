@@ -97,6 +97,14 @@ def _without_credentials(url: str) -> str:
     return re.sub(r"^(https?://)?.*@", r"\1", address, flags=re.DOTALL)
 
 
+def _leave_out_body(response, **_) -> None:
+    """Hook of requests: files stay packed, and bodies of redirects, which requests would load, are left out."""
+    response.raw.headers.pop("Content-Encoding", None)
+    if response.is_redirect or not response.ok:
+        response.close()
+        response.raw = io.BytesIO()
+
+
 class _Download(threading.Thread):
     """A download in a thread of its own, which can be given up whatever it waits for.
 
@@ -106,45 +114,31 @@ class _Download(threading.Thread):
     def __init__(self, url: str, file: IO[bytes], limit: int, timeout: float) -> None:
         super().__init__(daemon=True)
         self.url, self.file, self.limit, self.timeout = url, file, limit, timeout
-        self.received, self.close = 0, lambda: None
+        self.received = 0
         self.error: Exception | None = None
 
     def run(self) -> None:
-        import pooch
         import requests
+        from tqdm import tqdm
 
-        options = {
-            "timeout": 2 * self.timeout,
-            "headers": {"Accept-Encoding": "identity"},
-            "hooks": {"response": self.bare},
-        }
-        progress = sys.stderr is not None and sys.stderr.isatty()
+        headers, hooks = {"Accept-Encoding": "identity"}, {"response": _leave_out_body}
+        hidden = sys.stderr is None or not sys.stderr.isatty()
         try:
-            pooch.HTTPDownloader(progress, _BLOCK, **options)(self.url, self, None)
+            response = requests.get(self.url, stream=True, timeout=2 * self.timeout, headers=headers, hooks=hooks)
+            with response, tqdm(unit="B", unit_scale=True, disable=hidden) as bar:
+                response.raise_for_status()
+                length = response.headers.get("Content-Length", "")
+                bar.total = int(length) if length.isdecimal() else None
+                for block in response.iter_content(_BLOCK):
+                    self.received += len(block)
+                    if self.received > self.limit:
+                        raise ConnectionAbortedError(f"the server sent more than {self.limit:,} bytes")
+                    self.file.write(block)
+                    bar.update(len(block))
         except OSError as error:
             self.error = error
         except Exception as error:  # Of urllib3, for what is no host; of the file, once it was given up and closed.
             self.error = requests.exceptions.InvalidURL(type(error).__name__)
-        finally:
-            self.close()
-
-    def bare(self, response, **_) -> None:
-        """Hook of requests: files stay packed, and bodies of redirects, which requests would load, are left out."""
-        response.raw.headers.pop("Content-Encoding", None)
-        self.close = response.close
-        if response.is_redirect or not response.ok:
-            response.close()
-            response.raw = io.BytesIO()
-
-    def write(self, chunk: bytes) -> None:
-        """Called by pooch, as of a file."""
-        self.received += len(chunk)
-        if self.received > self.limit:
-            raise ConnectionAbortedError(f"the server sent more than {self.limit:,} bytes")
-        self.file.write(chunk)
-
-    def flush(self) -> None:
-        """Called by pooch after each write."""
 
     def finish(self) -> None:
         """Waits for the end as long as blocks arrive."""

@@ -25,8 +25,6 @@ Precision = Literal["auto", "float32", "mixed_bfloat16"]
 
 @dataclass(frozen=True)
 class FitArguments:
-    """The arguments of `fit_cifar10` and `fit_cifar100`."""
-
     dataset: str
     variant: Variant
     recipe: str | Recipe

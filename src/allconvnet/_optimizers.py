@@ -45,12 +45,10 @@ class ConvMuon(keras.optimizers.Optimizer):
         super().build(variables)
         self._slots: dict[int, tuple] = {}
         for variable in variables:
-            slot = (
-                self.add_variable_from_reference(variable, name="momentum"),
-                len(variable.shape) == 4 and "class_conv" not in variable.path.split("/"),
-            )
+            buffer = self.add_variable_from_reference(variable, name="momentum")
+            muon = len(variable.shape) == 4 and "class_conv" not in variable.path.split("/")
             # TensorFlow passes the value to `update_step`, others the variable.
-            self._slots |= {id(variable): slot, id(variable.value): slot}
+            self._slots |= dict.fromkeys((id(variable), id(variable.value)), (buffer, muon))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         rate = ops.cast(learning_rate, variable.dtype)
@@ -66,17 +64,15 @@ class ConvMuon(keras.optimizers.Optimizer):
             self.assign_sub(variable, self.sgd_ratio * rate * update)
             return
         out = variable.shape[-1]
-        scale = math.sqrt(out) / (ops.norm(ops.reshape(variable, (-1,))) + 1e-7)
-        matrix = orthogonal(ops.transpose(ops.reshape(update, (-1, out))))
-        self.assign(variable, scale * variable - rate * ops.reshape(ops.transpose(matrix), variable.shape))
+        kernel, update = (ops.reshape(part, (-1, out)) for part in (variable, update))
+        kernel = math.sqrt(out) / (ops.norm(kernel) + 1e-7) * kernel - rate * orthogonal(update)
+        self.assign(variable, ops.reshape(kernel, variable.shape))
 
 
 def orthogonal(matrix):
     """The matrix with its singular values brought near 1 by Newton-Schulz iteration, float32 `[rows, columns]`."""
-    rows, columns = matrix.shape
-    x = ops.transpose(matrix) if rows > columns else matrix
-    x = x / (ops.norm(ops.reshape(x, (-1,))) + 1e-7)
+    x = matrix / (ops.norm(matrix) + 1e-7)
     for _ in range(3):
-        a = ops.matmul(x, ops.transpose(x))
-        x = _A * x + ops.matmul(_B * a + _C * ops.matmul(a, a), x)
-    return ops.transpose(x) if rows > columns else x
+        a = ops.matmul(ops.transpose(x), x)
+        x = _A * x + ops.matmul(x, _B * a + _C * ops.matmul(a, a))
+    return x

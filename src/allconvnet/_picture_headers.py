@@ -45,7 +45,7 @@ def check_header(encoded: bytes) -> None:
         if re.match(signature, encoded, re.DOTALL):
             try:
                 width, height, times = read(encoded)
-            except (AttributeError, IndexError, KeyError, TypeError, struct.error):
+            except (IndexError, KeyError, TypeError, struct.error):
                 raise ValueError(f"The picture is damaged. Received: {len(encoded):,} bytes.") from None
             return check_pixel_count(width, height, times)
     raise ValueError(f"OpenCV cannot read this as a picture. Received: {len(encoded):,} bytes. Allowed: JPEG, PNG, "

@@ -25,7 +25,6 @@ try:
 except ImportError:  # Windows, where nothing keeps two runs out of one folder.
     fcntl = None  # type: ignore[assignment]
 
-LOWER_RATES = "Lower the recipe's muon_rate and sgd_rate, and train in another output_dir."
 _DEFAULTS = json.loads(json.dumps(asdict(Recipe(phases=((1, 32),)))))
 
 
@@ -57,17 +56,14 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        """File of the weights."""
         return self.folder / f"{self.variant}.weights.h5"
 
     @property
     def checkpoint(self) -> Path:
-        """File of the checkpoint."""
         return self.folder / "checkpoint.npz"
 
     @property
     def result(self) -> Path:
-        """File of the result."""
         return self.folder / "result.json"
 
     @contextlib.contextmanager
@@ -92,9 +88,10 @@ class Run:
     def save(self, variables: Sequence, history: list[dict]) -> None:
         """Writes the log first, so that every epoch in the checkpoint is also in the log."""
         values = [ops.convert_to_numpy(variable) for variable in variables]
-        if not all(np.isfinite(value).all() for value in values):
-            loss = history[-1]["loss"]
-            raise FloatingPointError(f"After epoch {len(history)} weights are not finite; loss {loss}. {LOWER_RATES}")
+        loss = history[-1]["loss"]
+        if not all(np.isfinite(value).all() for value in (loss, *values)):
+            raise FloatingPointError(f"After epoch {len(history)} a weight or the loss, {loss}, is not finite. Lower "
+                                     "the recipe's muon_rate and sgd_rate, and use another output_dir.")  # fmt: skip
         if not self.writes:
             return
         with replacing(self.folder / "log.csv") as temporary, temporary.open("w", newline="") as file:

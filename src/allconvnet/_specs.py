@@ -73,18 +73,12 @@ class Spec:
         layers: all rows below the class convolution.
         classes: filters of the 1x1 class convolution that follows `layers`.
         side: height and width of the images the net was designed for, in pixels.
-        params: trained parameters at `classes` classes; the paper's layer list, to the unit.
-        paper_error: top-1 error in the paper, percent (None: the net is not in its tables).
-        note: one line for the docs.
         normalization: key of `NORMALIZATION`, what a net without weights does to its pixels.
     """
 
     layers: tuple[Row, ...]
     classes: int
     side: int
-    params: int
-    paper_error: float | None
-    note: str
     normalization: str = "cifar10"
 
     def constants(self, dataset: str) -> Normalization:
@@ -109,14 +103,6 @@ class Spec:
     def feature_side(self, side: int) -> int:
         """Side of the last feature map for a square image of `side` pixels; 0: the image is too small."""
         return self.steps(side, self.classes)[-1][1]
-
-    @property
-    def multiplications(self) -> int:
-        """Multiplications in all convolutions, for one image of the size the net was designed for."""
-        steps = self.steps(self.side, self.classes)
-        return sum(
-            (side * row.kernel) ** 2 * channels * row.filters for row, side, channels in steps if isinstance(row, Conv)
-        )
 
     @property
     def min_side(self) -> int:
@@ -153,21 +139,6 @@ def derive(base: tuple[Row, ...], family: str) -> tuple[Row, ...]:
     return (*rows, *_HEAD)
 
 
-# Parameters at 10 classes, and error in percent without augmentation (Table 3), with the bases A, B and C.
-_CIFAR = {
-    "model": ((839_242, 12.47), (885_610, 10.20), (954_730, 9.74)),
-    "strided_cnn": ((839_242, 13.46), (885_610, 10.98), (954_730, 10.19)),
-    "convpool_cnn": ((1_254_250, 10.21), (1_300_618, 9.33), (1_369_738, 9.31)),
-    "all_cnn": ((1_254_250, 10.30), (1_300_618, 9.10), (1_369_738, 9.08)),
-}
-_FAMILY_NOTES = {
-    "model": "the paper's base net {0}, with max pooling",
-    "strided_cnn": "the paper's base net {0} without max pooling; the convolution before each has stride 2",
-    "convpool_cnn": "the paper's base net {0} with one more 3x3 convolution before each max pooling",
-    "all_cnn": "the paper's base net {0} with a 3x3 convolution of stride 2 in place of each max pooling",
-}
-
-
 # Slope of LeakyReLU in all_cnn_large, from Graham's DeepCNet, on which the net is based; the paper gives none.
 LEAKY_SLOPE = 1 / 3
 
@@ -197,18 +168,12 @@ def _conv_keras() -> tuple[Row, ...]:
     return (*rows, Conv(192, 3), Conv(192, 1))
 
 
-_KERAS_NOTE = "All-CNN-Keras: same padding throughout, no ReLU after the strided convolutions"
-_LARGE_NOTE = "2x2 convolutions on 126x126 images, LeakyReLU of slope 1/3 (our assumption)"
 SPECS: dict[str, Spec] = {
-    f"{family}_{base}": Spec(
-        derive(_BASES[base], family), 10, 32, params, error, _FAMILY_NOTES[family].format(base.upper())
-    )
-    for family, row in _CIFAR.items()
-    for base, (params, error) in zip("abc", row, strict=True)
+    f"{family}_{base}": Spec(derive(rows, family), 10, 32) for family in _DOWNSAMPLING for base, rows in _BASES.items()
 } | {
-    "all_cnn_large": Spec(_large(), 10, 126, 77_455_690, 4.41, _LARGE_NOTE),
-    "all_cnn_b_imagenet": Spec(_imagenet(), 1000, 224, 9_372_840, 41.2, "ALL-CNN-B scaled up for ImageNet", "imagenet"),
-    "all_conv_keras": Spec(_conv_keras(), 10, 32, 1_369_738, None, _KERAS_NOTE, "unit"),
+    "all_cnn_large": Spec(_large(), 10, 126),
+    "all_cnn_b_imagenet": Spec(_imagenet(), 1000, 224, "imagenet"),
+    "all_conv_keras": Spec(_conv_keras(), 10, 32, "unit"),
 }
 
 

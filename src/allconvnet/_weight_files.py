@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
@@ -38,7 +37,6 @@ class WeightsFile:
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
         return len(self.convolutions[-1][1])
 
 
@@ -57,7 +55,7 @@ def read_weights(variant: str, weights: Source) -> WeightsFile:
     with open_file(path) as file:
         found = read_text(file, "variant") or [variant]
         if found != [variant]:
-            other = reprlib.repr(found[0])
+            other = shortened(found[0])
             raise Unfit(f"holds weights of {other}; use AllConvNet({other}, weights=...).")
         pairs = _legacy(file) if "layer_names" in file.attrs or inside(file, "model_weights") else _current(file)
         # Datasets that are not read yet: their shapes are compared first.
@@ -192,10 +190,9 @@ def save_weights(
     if not all(np.isfinite(values).all() for pair in arrays for values in pair):
         raise ValueError(f'Some weights are not finite in {dtype}; dtype="float32" has the larger range.')
     with replacing(checked_path("path", path)) as temporary, h5py.File(temporary, "w") as file:
-        for number, pair in enumerate(arrays):
+        for number, (kernel, bias) in enumerate(arrays):
             group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
-            for index, values in enumerate(pair):
-                group.create_dataset(str(index), data=values)
+            group["0"], group["1"] = kernel, bias
         file.attrs["variant"] = variant
         file.attrs["mean"], file.attrs["std"] = normalization
         file.attrs["class_names"] = names

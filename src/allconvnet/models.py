@@ -14,7 +14,7 @@ from keras import layers
 from allconvnet._batch_norm import BatchNormalization
 from allconvnet._errors import check_choice, check_flag, check_number, shortened
 from allconvnet._specs import LEAKY_SLOPE, NORMALIZATION, Conv, Dropout, MaxPool, Normalization, Spec, Variant, get_spec
-from allconvnet._weight_files import WeightsFile, read_weights
+from allconvnet._weight_files import read_weights
 
 __all__ = ["AllConvNet"]
 
@@ -101,7 +101,10 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
     form = Form(shape, normalization if include_preprocessing else None, count, *options)
     model = build(spec, form, name or variant)
     if loaded:
-        _set_weights(model, loaded, fresh_head)
+        convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
+        for layer, pair in zip(convolutions, loaded.convolutions, strict=False):  # Without the top there is one fewer.
+            if layer.name != "class_conv" or (layer.filters == loaded.classes and not fresh_head):
+                layer.set_weights(pair)
     return model
 
 
@@ -228,10 +231,3 @@ def _top(x, spec: Spec, form: Form):
     if form.classifier_activation in (None, "linear"):
         return x
     return layers.Activation(form.classifier_activation, name="predictions", dtype="float32")(x)
-
-
-def _set_weights(model: keras.Model, loaded: WeightsFile, fresh_head: bool) -> None:
-    convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
-    for layer, (kernel, bias) in zip(convolutions, loaded.convolutions, strict=False):
-        if layer.name != "class_conv" or (layer.filters == loaded.classes and not fresh_head):
-            layer.set_weights([kernel, bias])

@@ -91,15 +91,11 @@ def _check_arrays(arrays: np.ndarray, images: np.ndarray | None, labels: Sequenc
         raise ValueError(f"These arrays cannot be drawn. Received: {received}. Allowed: {allowed}.")
     if not np.isfinite(arrays).all():
         raise ValueError("The arrays are infinite or not a number.")
-    if images is not None and (
-        colors
-        or images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[::3] != (len(arrays), 3)
-        or not images.size
-    ):
-        received += f" with images {images.dtype} {images.shape}"
-        raise ValueError(f"images must be uint8 [N, height, width, 3] for float maps. Received: {received}.")
+    if images is not None:
+        fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[::3] == (len(arrays), 3) and images.size
+        if colors or not fits:
+            received += f" with images {images.dtype} {images.shape}"
+            raise ValueError(f"images must be uint8 [N, height, width, 3] for float maps. Received: {received}.")
     texts = isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels)
     if labels is not None and not (texts and len(labels) == len(arrays)):
         raise ValueError(f"There must be one label for each of {len(arrays)} arrays. Received: labels={labels!r}.")

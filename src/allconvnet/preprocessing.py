@@ -13,7 +13,7 @@ import numpy as np
 
 from allconvnet import _weights
 from allconvnet._arrays import as_array
-from allconvnet._decode import Source, check_pixels, described, is_pil, pixels, rgb
+from allconvnet._decode import Source, check_pixels, described, pixels, rgb
 from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._picture_headers import max_pixels
 from allconvnet._weight_files import is_list_of_names, open_file, own_file, read_attributes
@@ -63,7 +63,7 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
         scale = min(rows / height, columns / width)
         cut_rows, cut_columns = max(1, round(height * scale)), max(1, round(width * scale))
         top, left = (rows - cut_rows) // 2, (columns - cut_columns) // 2
-        image = np.ascontiguousarray(image[top : top + cut_rows, left : left + cut_columns])
+        image = image[top : top + cut_rows, left : left + cut_columns]
     # Sides that shrink first: cubic interpolation takes no averages, so that a thin picture would come out as noise.
     smaller = min(width, image.shape[1]), min(height, image.shape[0])
     image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
@@ -110,7 +110,7 @@ def load_images(
         (2, 32, 32, 3)
     """
     one_array = isinstance(sources, np.ndarray) and sources.ndim == 3 and sources.shape[2] in (1, 3, 4)
-    one = isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read") or is_pil(sources) or one_array
+    one = isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read") or one_array
     if one or not isinstance(sources, Iterable) or (isinstance(sources, np.ndarray) and not sources.ndim):
         raise TypeError(f"load_images takes a list of pictures; load_image takes one. Received: {described(sources)}.")
     _check_form(size, fit)
@@ -191,10 +191,9 @@ def decode_predictions(
     # float64: the order below negates the scores, which unsigned integers of a quantized model do not survive.
     scores = as_array("predictions", predictions).astype("float64")
     if class_names is not None and not is_list_of_names(class_names):
-        raise ValueError(
-            f"class_names must be a list, a tuple or an array of strings. Received: {shortened(class_names)}."
-        )
-    (names,) = _attributes(weights, "class_names") if class_names is None else (class_names,)
+        received = shortened(class_names)
+        raise ValueError(f"class_names must be a list, a tuple or an array of strings. Received: {received}.")
+    names = _attributes(weights, "class_names")[0] if class_names is None else class_names
     if scores.ndim != 2:
         raise ValueError(f"predictions must be [N, classes]: reshape them. Received: shape {scores.shape}.")
     if scores.shape[1] != len(names):

@@ -9,15 +9,11 @@ from allconvnet._graph import Call, activation_of, calls_of, chain_to, check_fun
 
 __all__ = ["receptive_field"]
 
-_WINDOWS = (
-    *(layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D),
-    *(layers.MaxPooling2D, layers.AveragePooling2D, layers.ZeroPadding2D),
-)
+_WINDOWS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D,
+            layers.MaxPooling2D, layers.AveragePooling2D, layers.ZeroPadding2D)  # fmt: skip
 # A unit of these sees the pixel at its own place; so does one of any activation.
-_ELEMENTWISE = (
-    *(layers.BatchNormalization, layers.Normalization, layers.Rescaling, layers.Activation),
-    *(layers.Dropout, layers.SpatialDropout2D, layers.GaussianDropout, layers.GaussianNoise),
-)
+_ELEMENTWISE = (layers.BatchNormalization, layers.Normalization, layers.Rescaling, layers.Activation,
+                layers.Dropout, layers.SpatialDropout2D, layers.GaussianDropout, layers.GaussianNoise)  # fmt: skip
 
 
 def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:

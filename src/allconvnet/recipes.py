@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal
 
@@ -88,7 +88,7 @@ class Recipe:
             check_flag(field, getattr(self, field))
         for limits, names in _RANGES.items():
             for field in names:
-                check_number(field, getattr(self, field), *limits, whole=isinstance(_DEFAULTS[field], int))
+                check_number(field, getattr(self, field), *limits, whole=isinstance(getattr(Recipe, field), int))
         if not isinstance(self.phases, (tuple, list)) or not self.phases or not all(map(_is_phase, self.phases)):
             allowed = f"((epochs, side), ...), whole numbers from 1 to {_LARGEST}"
             raise ValueError(f"Invalid phases. Received: phases={shortened(self.phases)}. Allowed: {allowed}.")
@@ -151,7 +151,6 @@ def _is_phase(phase: Any) -> bool:
     return pair and all(isinstance(part, Integral) and 1 <= int(part) <= _LARGEST for part in phase)
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Recipe)}
 # Learning rate schedules, from a recipe, its peak rate and the steps of an epoch.
 _SCHEDULES: dict[str, Callable[[Recipe, float, int], schedules.LearningRateSchedule]] = {
     "linear": lambda recipe, rate, steps: LinearWarmupDecay(rate, recipe.epochs * steps, recipe.warmup),

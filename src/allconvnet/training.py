@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from allconvnet._batch_norm import fold_batch_norm
 from allconvnet._errors import check_choice, check_number
 from allconvnet._fit_arguments import Data, FitArguments, Precision, check_labels, checked_data, checked_recipe, new_run
 from allconvnet._graph import check_model_pixels
-from allconvnet._run import LOWER_RATES, Run
+from allconvnet._run import Run
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
 from allconvnet._weight_files import save_weights
 from allconvnet._weights import CLASS_NAMES, weights_info
@@ -94,7 +93,7 @@ def fit_cifar10(
 
     Raises:
         ValueError: an argument is invalid, the folder has another run, another run is training in it, or its
-            checkpoint, weights or `zca.npz` are damaged.
+            checkpoint or weights are damaged.
         FloatingPointError: the loss is no longer finite.
         OSError: the data cannot be read or downloaded, or the folder cannot be written.
 
@@ -164,7 +163,7 @@ def evaluate_top1(
         >>> allconvnet.evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([0, 9]))
         50.0
     """
-    images, labels = as_array("images", images), as_array("labels", labels, "ui")
+    images, labels = as_array("images", images), as_array("labels", labels, whole=True)
     check_number("batch_size", batch_size, 1, whole=True)
     check_choice("verbose", verbose, ["auto", 0, 1, 2])
     count = len(images) if images.ndim else 0
@@ -197,15 +196,16 @@ def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitRes
     if held_out:
         test = train[0][-held_out:], train[1][-held_out:]
         train = train[0][:-held_out], train[1][:-held_out]
-    whitening = None
-    if recipe.whiten:
-        whitening = _whitening(run, train[0])
+    whitening = ZCA.fit(global_contrast_normalize(train[0])) if recipe.whiten else None
+    if whitening:
         train, test = ((whitening.apply(global_contrast_normalize(images)), labels) for images, labels in (train, test))
     classes = CLASS_NAMES[run.dataset]
     form = Form((None, None, 3), NORMALIZATION["none"] if recipe.whiten else spec.constants(run.dataset), len(classes))
     trained, history = _train(run, form, train)
     with _backend.undistributed():
         if trained is not None and run.writes:
+            if whitening:
+                whitening.save(run.folder / "zca.npz")
             plain = build(spec, form)
             fold_batch_norm(trained, plain)
             if recipe.start:
@@ -254,8 +254,6 @@ def _train(run: Run, form: Form, train: Split) -> tuple[keras.Model | None, list
         shown = epoch_images(small, order, mirrored(recipe.flip, len(images), seed, epoch))
         callbacks = [keras.callbacks.TerminateOnNaN()]
         logs = model.fit(**_backend.batches(shown, targets[order], recipe.batch_size), callbacks=callbacks).history
-        if not math.isfinite(logs["loss"][0]):
-            raise FloatingPointError(f"In epoch {epoch + 1} the loss is {logs['loss'][0]}. {LOWER_RATES}")
         row = {"epoch": epoch + 1, "side": side, "loss": logs["loss"][0], "accuracy": logs["accuracy"][0]}
         history.append(row | {"seconds": round(time.perf_counter() - started, 1)})
         run.save(variables, history)
@@ -284,14 +282,3 @@ def _start(run: Run) -> list[np.ndarray]:
 def _scale_logits(net: keras.Model, factor: float) -> None:
     convolution = net.get_layer("class_conv")
     convolution.set_weights([factor * weight for weight in convolution.get_weights()])
-
-
-def _whitening(run: Run, images: np.ndarray) -> ZCA:
-    """That of the run in the folder, else fitted to the images."""
-    path = run.folder / "zca.npz"
-    if path.exists() and run.checkpoint.exists():  # The checkpoint shows that the folder belongs to this run.
-        return ZCA.load(path)
-    whitening = ZCA.fit(global_contrast_normalize(images))
-    if run.writes:
-        whitening.save(path)
-    return whitening

@@ -15,7 +15,6 @@ from allconvnet._files import replacing
 __all__ = ["ZCA", "global_contrast_normalize"]
 
 
-_NORM = 55.0
 _MAX_VALUES = 20_000  # Of an image: the matrix has the square of them.
 
 
@@ -45,7 +44,7 @@ def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
         return images.astype("float32")
     flat = images.reshape(len(images), -1).astype("float64")
     flat -= flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(flat, axis=1, keepdims=True) / _NORM
+    norms = np.linalg.norm(flat, axis=1, keepdims=True) / 55  # As in pylearn2.
     norms[norms < 1e-8] = 1
     return (flat / norms).astype("float32").reshape(images.shape)
 
@@ -107,6 +106,6 @@ class ZCA:
         saved = read_npz(path)
         mean, matrix = (saved.get(name, np.zeros(0, bool)) for name in ("mean", "matrix"))
         finite = all(part.dtype.kind == "f" and np.isfinite(part).all() for part in (mean, matrix))
-        if not finite or matrix.shape != (mean.size, *mean.shape):
+        if not finite or mean.ndim != 1 or matrix.shape != 2 * mean.shape:
             raise ValueError(f"{str(path)!r} is damaged: mean {mean.shape}, matrix {matrix.shape}.")
         return cls(mean, matrix)

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 import allconvnet
 from allconvnet import _specs, data
 
-NET = _specs.Spec((_specs.Conv(4, 3, 2), _specs.Conv(4, 3, 2)), 2, 32, 270, None, "for fuzzing")
+NET = _specs.Spec((_specs.Conv(4, 3, 2), _specs.Conv(4, 3, 2)), 2, 32)
 BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 4), "uint8")
 
