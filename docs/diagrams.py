@@ -23,7 +23,7 @@ COLORS = {"image": "0.75", "conv": "#4c8dc9", "strided": "#e08a3c", "pool": "#5a
 def blocks(spec: Spec) -> list[tuple[str, str, int, int]]:
     """What flows through the net: (kind, text, side, channels) of the image and of what each layer returns."""
     result = [("image", "image", spec.side, 3)]
-    for row, side, channels in spec.steps(spec.side, spec.classes)[:-1]:
+    for row, side, channels in spec.rows_with_sizes(spec.side, spec.classes)[:-1]:
         stride = f", stride {row.stride}" if row.stride > 1 else ""
         if isinstance(row, Conv):
             kind, channels = "strided" if stride else "conv", row.filters

@@ -83,7 +83,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def size(spec: Spec) -> tuple[int, int]:
     """Parameters, and multiplications for an image of the size that the net was designed for."""
-    rows = [step for step in spec.steps(spec.side, spec.classes) if isinstance(step[0], Conv)]
+    rows = [step for step in spec.rows_with_sizes(spec.side, spec.classes) if isinstance(step[0], Conv)]
     params = sum((row.kernel**2 * channels + 1) * row.filters for row, _, channels in rows)
     return params, sum((side * row.kernel) ** 2 * channels * row.filters for row, side, channels in rows)
 
@@ -105,7 +105,7 @@ def overview() -> str:
 def layers(variant: str) -> str:
     """The layers of a net."""
     spec, number, rows = SPECS[variant], 0, []
-    for row, side, _ in spec.steps(spec.side, spec.classes):
+    for row, side, _ in spec.rows_with_sizes(spec.side, spec.classes):
         window = [f"{row.kernel}x{row.kernel}", str(row.stride), row.padding]
         if isinstance(row, Conv):
             number, filters = number + 1, row.filters

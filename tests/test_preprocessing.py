@@ -308,6 +308,14 @@ def test_crop_keeps_the_centre():
     assert not np.array_equal(load_image(wide, fit="resize"), PICTURE)
 
 
+def test_errors_name_the_file(tmp_path):
+    path = tmp_path / "bad.png"
+    path.write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"OpenCV cannot read this as a picture. Received: 1 bytes") as caught:
+        load_images([PICTURE, path])
+    assert caught.value.__notes__ == [f"Picture: {path}"]
+
+
 def test_size():
     assert load_image(QUARTERS, size=(20, 30)).shape == (20, 30, 3)
     assert load_image(QUARTERS, size=(100, 10), fit="crop").shape == (100, 10, 3)

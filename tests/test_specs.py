@@ -22,7 +22,7 @@ def test_last_feature_map(variant):
 
 
 def test_imagenet_sides():
-    sides = [side for _, side, _ in SPECS["all_cnn_b_imagenet"].steps(224, 1000)]
+    sides = [side for _, side, _ in SPECS["all_cnn_b_imagenet"].rows_with_sizes(224, 1000)]
     assert list(dict.fromkeys(sides)) == [56, 27, 13, 6]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 def as_array(name: str, value: Any, *, whole: bool = False) -> np.ndarray:
     """The value of the argument as an array; ValueError unless it holds numbers (whole ones if `whole`)."""
-    if hasattr(value, "detach"):  # A tensor of PyTorch.
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # A tensor of PyTorch.
         value = value.detach().cpu()
     try:
         array = np.asarray(value)

@@ -51,7 +51,7 @@ def fused_batch_norm(inputs, gamma, beta, epsilon: float) -> tuple:
 
 
 def processes() -> tuple[int, int]:
-    """Index of this process and number of processes, from Keras' distribution."""
+    """Index of this process and number of processes; `(0, 1)` without a distribution of Keras."""
     distribution, backend = keras.distribution.distribution(), keras.backend.backend()
     if backend == "jax":
         import jax
@@ -76,7 +76,7 @@ def wait_for_others() -> None:
 
 @contextlib.contextmanager
 def undistributed() -> Iterator[None]:
-    """What is built and run inside belongs to this process alone."""
+    """Turns Keras' distribution off inside the block."""
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:

@@ -10,7 +10,7 @@ from allconvnet._backend import fused_batch_norm
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Trains through TensorFlow's fused kernel: Keras composes the layer of elementwise operations in float32."""
+    """In training uses TensorFlow's fused kernel, which is faster than Keras' elementwise operations in float32."""
 
     def call(self, inputs, training=None, mask=None):
         if not training or keras.backend.backend() != "tensorflow":

@@ -71,7 +71,10 @@ def read_batch(file: IO[bytes], size: int, label_name: str, count: int, classes:
 
 
 def _tokens(file: IO[bytes], end: int) -> Iterator[Any]:
-    """Strings (but for `_NAMES`), integers and constants of the pickle that ends at byte `end`; the pixels' place."""
+    """Strings, integers and constants of the pickle that ends at byte `end`; of the pixels, (start, size).
+
+    The names in `_NAMES` are left out.
+    """
     text = ""
     for number, code in enumerate(iter(lambda: file.read(1), pickle.STOP)):
         if code not in _OPCODES or number == _MAX_OPCODES:

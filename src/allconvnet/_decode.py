@@ -43,11 +43,13 @@ def pixels(source: Source) -> np.ndarray:
             encoded = _read(file)
     else:
         encoded = _read(source) if hasattr(source, "read") else _checked_bytes(source)
-    check_header(encoded)
-    image = _decode(encoded)
-    if image is None:
-        raise ValueError(f"OpenCV cannot read this as a picture. Received: {described(source)}.")
-    return image
+    try:
+        check_header(encoded)
+        return _decode(encoded)
+    except ValueError as error:
+        if isinstance(source, (str, os.PathLike)):
+            error.add_note(f"Picture: {os.fspath(source)}")
+        raise
 
 
 def _read(file: Any) -> bytes:
@@ -78,8 +80,8 @@ def _pil_pixels(image) -> np.ndarray:
     return np.asarray(image.convert("RGBA" if transparent else "RGB"))
 
 
-def _decode(encoded: bytes) -> np.ndarray | None:
-    buffer = np.frombuffer(encoded, np.uint8)
+def _decode(encoded: bytes) -> np.ndarray:
+    buffer, image = np.frombuffer(encoded, np.uint8), None
     try:
         # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK and
         # applies the EXIF orientation.
@@ -88,9 +90,9 @@ def _decode(encoded: bytes) -> np.ndarray | None:
             image = None  # Its memory is free for the next one.
             image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # Raised for an empty file; other unreadable files give None.
-        return None
+        pass
     if image is None or image.dtype not in (np.uint8, np.uint16):
-        return None
+        raise ValueError(f"OpenCV cannot read this as a picture. Received: {len(encoded):,} bytes.")
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 

@@ -45,16 +45,16 @@ class Call(NamedTuple):
     output: Any
 
 
-_MEMORY: weakref.WeakKeyDictionary[keras.Model, dict] = weakref.WeakKeyDictionary()
+_CACHE: weakref.WeakKeyDictionary[keras.Model, dict] = weakref.WeakKeyDictionary()
 
 
-def remembered(function: Callable) -> Callable:
+def cached_by_model(function: Callable) -> Callable:
     """Caches by model and arguments until the model changes: rebuilding a graph each time would add nodes to layers."""
 
     @functools.wraps(function)
     def cached(model: keras.Model, *args):
         state = [(id(operation), getattr(operation, "activation", None)) for operation in operations_of(model)]
-        key, memory = (function.__name__, args, *state), _MEMORY.setdefault(model, {})
+        key, memory = (function.__name__, args, *state), _CACHE.setdefault(model, {})
         if key not in memory:
             memory[key] = function(model, *args)
         return memory[key]
@@ -62,7 +62,7 @@ def remembered(function: Callable) -> Callable:
     return cached
 
 
-@remembered
+@cached_by_model
 def calls_of(model: keras.Model) -> tuple[keras.Model, list[Call]]:
     """A copy of the model that shares its layers, and the calls in it, in order; the last one gives the output."""
     calls: list[Call] = []
@@ -77,7 +77,7 @@ def calls_of(model: keras.Model) -> tuple[keras.Model, list[Call]]:
     return keras.models.clone_model(graph, clone_function=lambda layer: layer, call_function=call), calls
 
 
-def named(calls: list[Call], name: str) -> Call:
+def call_of_layer(calls: list[Call], name: str) -> Call:
     """The only call of the layer of that name."""
     found = [call for call in calls if isinstance(name, str) and call.operation.name == name]
     if not found:
@@ -122,7 +122,7 @@ def activation_of(operation) -> str:
     return name
 
 
-def is_argument(operation) -> bool:
+def is_activation_argument(operation) -> bool:
     """Whether the activation is an argument of a layer that computes something else before."""
     return getattr(operation, "activation", None) is not None and not isinstance(operation, layers.Activation)
 
@@ -138,7 +138,7 @@ def last_activation(model: keras.Model):
 def check_model_pixels(model, images: np.ndarray) -> None:
     """Raises unless the model takes these images.
 
-    `check_pixels` is for models that normalize their input by constants on the scale 0..255, as ours do.
+    Pixels in 0..1 are refused only if the model normalizes pixels in 0..255.
     """
     if not hasattr(model, "predict"):
         raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")

@@ -18,7 +18,7 @@ _MAX_TEXT = 1 << 24  # Bytes of an attribute's texts.
 _MAX_FILE = 1 << 30  # Bytes of a file in which text is looked for.
 
 
-class Unfit(Exception):  # noqa: N818 - not for users
+class WrongFile(Exception):  # noqa: N818 - not for users
     """What is wrong with a file; `open_file` makes it a ValueError that names the file."""
 
 
@@ -32,7 +32,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except Unfit as error:
+    except WrongFile as error:
         raise ValueError(f"{str(path)!r} {error}") from None
     except Exception:  # Of many kinds: h5py's, wherever it meets what is damaged or missing.
         reason = "is not an HDF5 file, is damaged, or is not laid out as Keras writes weights"
@@ -56,10 +56,10 @@ def read_text(owner: h5py.Group, name: str) -> list[str]:
     if count == 0:
         return []
     if not text:
-        raise Unfit(f"has no valid attribute {name!r}, as files of save_weights have.")
+        raise WrongFile(f"has no valid attribute {name!r}, as files of save_weights have.")
     sizes = owner.file.id.get_create_plist().get_sizes()
     if count * (text.length or _longest_text(Path(owner.file.filename), sizes)) > _MAX_TEXT:
-        raise Unfit(f"has more than {_MAX_TEXT:,} bytes of text in its attribute {name!r}, or damaged text.")
+        raise WrongFile(f"has more than {_MAX_TEXT:,} bytes of text in its attribute {name!r}, or damaged text.")
     values = np.asarray(owner.attrs[name], object).ravel()
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
@@ -100,7 +100,7 @@ def _positions(stream: IO[bytes], signature: bytes) -> list[int]:
     return found
 
 
-def is_plain(data: h5py.Dataset) -> bool:
+def stores_plain_floats(data: h5py.Dataset) -> bool:
     """Whether the dataset holds floats as they are: not another file's, not packed, in chunks no larger than it."""
     whole = not data.external and not data.is_virtual and data.id.get_create_plist().get_nfilters() == 0
     chunks = data.chunks or data.shape
@@ -109,10 +109,10 @@ def is_plain(data: h5py.Dataset) -> bool:
 
 
 def read_floats(data: h5py.Dataset) -> np.ndarray:
-    """The dataset as float32, in which all values must be finite."""
+    """The dataset as float32; `WrongFile` unless all values are finite."""
     values = _float32(data[()])
     if not np.isfinite(values).all():
-        raise Unfit("holds weights that are infinite or not a number.")
+        raise WrongFile("holds weights that are infinite or not a number.")
     return values
 
 
@@ -121,13 +121,13 @@ def _float32(values: np.ndarray) -> np.ndarray:
         return values.astype("float32")
 
 
-def inside(group: h5py.Group, path: str):
+def member(group: h5py.Group, path: str):
     """What lies at `path`, or None. Only hard links are followed: others can lead to another file."""
     for name in path.split("/"):
         links = group.id.links
         if not links.exists(name.encode()):
             return None
         if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-            raise Unfit("must store its own floating-point data: it has links to other places.")
+            raise WrongFile("must store its own floating-point data: it has links to other places.")
         group = group[name]
     return group

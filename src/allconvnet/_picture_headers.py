@@ -28,9 +28,9 @@ def max_bytes() -> int:
     return 4 * max_pixels()
 
 
-def check_pixel_count(width: int, height: int, times: int = 1) -> None:
-    """Raises ValueError if there are too many pixels; each counts `times` times."""
-    limit = max_pixels() // times
+def check_pixel_count(width: int, height: int, memory_factor: int = 1) -> None:
+    """Raises ValueError if there are too many pixels; a `memory_factor` of 2 halves the number allowed."""
+    limit = max_pixels() // memory_factor
     if width * height > limit:
         raise ValueError(f"The picture is too large. Received: {width}x{height} pixels. Allowed: {limit:,} pixels "
                          "of this format; the environment variable ALLCONVNET_MAX_PIXELS changes this.")  # fmt: skip
@@ -44,10 +44,10 @@ def check_header(encoded: bytes) -> None:
     for signature, read in _FORMATS.items():
         if re.match(signature, encoded, re.DOTALL):
             try:
-                width, height, times = read(encoded)
+                width, height, memory_factor = read(encoded)
             except (IndexError, KeyError, TypeError, struct.error):
                 raise ValueError(f"The picture is damaged. Received: {len(encoded):,} bytes.") from None
-            return check_pixel_count(width, height, times)
+            return check_pixel_count(width, height, memory_factor)
     raise ValueError(f"OpenCV cannot read this as a picture. Received: {len(encoded):,} bytes. Allowed: JPEG, PNG, "
                      "WebP, GIF, TIFF, BMP or PNM.")  # fmt: skip
 

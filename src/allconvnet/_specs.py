@@ -81,28 +81,28 @@ class Spec:
     side: int
     normalization: str = "cifar10"
 
-    def constants(self, dataset: str) -> Normalization:
+    def normalization_for(self, dataset: str) -> Normalization:
         """What the net does to its pixels when it is trained on this data set."""
         return NORMALIZATION[dataset if self.normalization == "cifar10" else self.normalization]
 
-    def steps(self, side: int, classes: int) -> list[tuple[Conv | MaxPool, int, int]]:
+    def rows_with_sizes(self, side: int, classes: int) -> list[tuple[Conv | MaxPool, int, int]]:
         """All rows but dropout, then the class convolution: row, side of its output, channels of its input.
 
         For a square image of `side` pixels; an output of side 0 means that the image is too small.
         """
-        steps: list[tuple[Conv | MaxPool, int, int]] = []
+        rows: list[tuple[Conv | MaxPool, int, int]] = []
         channels = 3
         for row in (*self.layers, Conv(classes, 1, padding="valid", activation=None)):
             if isinstance(row, Dropout):
                 continue
             side = -(-side // row.stride) if row.padding == "same" else max(0, (side - row.kernel) // row.stride + 1)
-            steps.append((row, side, channels))
+            rows.append((row, side, channels))
             channels = row.filters if isinstance(row, Conv) else channels
-        return steps
+        return rows
 
     def feature_side(self, side: int) -> int:
         """Side of the last feature map for a square image of `side` pixels; 0: the image is too small."""
-        return self.steps(side, self.classes)[-1][1]
+        return self.rows_with_sizes(side, self.classes)[-1][1]
 
     @property
     def min_side(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from allconvnet._errors import check_choice, checked_path, listed, shortened
 from allconvnet._fetch import fetch_url, fetch_weights
 from allconvnet._files import replacing
-from allconvnet._hdf5 import Unfit, inside, is_plain, open_file, read_channels, read_floats, read_text
+from allconvnet._hdf5 import WrongFile, member, open_file, read_channels, read_floats, read_text, stores_plain_floats
 from allconvnet._specs import LEAKY_SLOPE, NORMALIZATION, Conv, Normalization, Spec, get_spec
 from allconvnet._weights import list_weights, weights_info
 
@@ -40,7 +40,7 @@ class WeightsFile:
         return len(self.convolutions[-1][1])
 
 
-def own_file(weights: object) -> Path | None:
+def user_file(weights: object) -> Path | None:
     """The local file of a path or URL; None for anything else, such as a tag."""
     if isinstance(weights, str) and "://" in weights:
         return fetch_url(weights)
@@ -51,21 +51,21 @@ def own_file(weights: object) -> Path | None:
 
 def read_weights(variant: str, weights: Source) -> WeightsFile:
     """The weights of `variant` in a published file (by tag or full name), a path or a URL."""
-    spec, path = get_spec(variant), own_file(weights) or _published(variant, weights)
+    spec, path = get_spec(variant), user_file(weights) or _published(variant, weights)
     with open_file(path) as file:
         found = read_text(file, "variant") or [variant]
         if found != [variant]:
             other = shortened(found[0])
-            raise Unfit(f"holds weights of {other}; use AllConvNet({other}, weights=...).")
-        pairs = _legacy(file) if "layer_names" in file.attrs or inside(file, "model_weights") else _current(file)
+            raise WrongFile(f"holds weights of {other}; use AllConvNet({other}, weights=...).")
+        pairs = _legacy(file) if "layer_names" in file.attrs or member(file, "model_weights") else _current(file)
         # Datasets that are not read yet: their shapes are compared first.
         datasets = [*islice(pairs, len(kernel_shapes(spec, 1)) + 1)]
         received = [kernel.shape for kernel, _ in datasets]
         expected = kernel_shapes(spec, received[-1][-1] if received else spec.classes)
         if received != expected or any(bias.shape != kernel.shape[-1:] for kernel, bias in datasets):
-            raise Unfit(f"does not fit {variant!r}. Kernels: {received}. Expected: {expected}.")
-        if received[-1][-1] > _MAX_CLASSES or not all(is_plain(data) for pair in datasets for data in pair):
-            raise Unfit(f"must store its own floating-point data, uncompressed, with at most {_MAX_CLASSES:,} classes.")
+            raise WrongFile(f"does not fit {variant!r}. Kernels: {received}. Expected: {expected}.")
+        if received[-1][-1] > _MAX_CLASSES or not all(stores_plain_floats(data) for pair in datasets for data in pair):
+            raise WrongFile(f"must store its own floating-point data, uncompressed, {_MAX_CLASSES:,} classes at most.")
         for data in (data for pair in datasets for data in pair):
             read_floats(data)  # And forgotten: a file whose last value is bad has not taken memory for all others.
         convolutions = [(read_floats(kernel), read_floats(bias)) for kernel, bias in datasets]
@@ -75,7 +75,7 @@ def read_weights(variant: str, weights: Source) -> WeightsFile:
         if "class_names" in file.attrs:
             (names,) = read_attributes(file, "class_names")
             if len(names) != received[-1][-1]:
-                raise Unfit(f"has {len(names)} class names for {received[-1][-1]} classes.")
+                raise WrongFile(f"has {len(names)} class names for {received[-1][-1]} classes.")
     return WeightsFile(convolutions, (mean, std))
 
 
@@ -85,7 +85,7 @@ def read_attributes(file: h5py.File, *names: str) -> list[np.ndarray]:
     for name in names:
         array = np.array(read_text(file, name)) if name == "class_names" else read_channels(file, name)
         if not 0 < array.size <= _MAX_CLASSES or (name == "std" and not (array.astype("float32") > 0).all()):
-            raise Unfit(f"has no valid attribute {name!r}, as files of save_weights have.")
+            raise WrongFile(f"has no valid attribute {name!r}, as files of save_weights have.")
         arrays.append(array)
     return arrays
 
@@ -109,26 +109,26 @@ def _published(variant: str, weights: object) -> Path:
 
 def kernel_shapes(spec: Spec, classes: int) -> list[tuple[int, ...]]:
     """Shapes of the kernels, `(height, width, inputs, outputs)`."""
-    steps = spec.steps(spec.side, classes)
-    return [(row.kernel, row.kernel, channels, row.filters) for row, _, channels in steps if isinstance(row, Conv)]
+    rows = spec.rows_with_sizes(spec.side, classes)
+    return [(row.kernel, row.kernel, channels, row.filters) for row, _, channels in rows if isinstance(row, Conv)]
 
 
 def _current(file: h5py.File) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
     """Keras 3: `layers/conv2d`, `layers/conv2d_1`, ..., each with `vars/0` and `vars/1`."""
     number = 0
-    while (group := inside(file, f"layers/conv2d{f'_{number}' if number else ''}/vars")) and len(group) == 2:
-        yield inside(group, "0"), inside(group, "1")
+    while (group := member(file, f"layers/conv2d{f'_{number}' if number else ''}/vars")) and len(group) == 2:
+        yield member(group, "0"), member(group, "1")
         number += 1
 
 
 def _legacy(file: h5py.File) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
     """Keras 1 and 2: `layer_names` in order, in each layer `weight_names` in order; whole models one level deeper."""
-    root = inside(file, "model_weights") or file
+    root = member(file, "model_weights") or file
     if not (names := read_text(root, "layer_names")):
-        raise Unfit("is not laid out as Keras writes weights.")
+        raise WrongFile("is not laid out as Keras writes weights.")
     for name in names:
-        layer = inside(root, name)
-        pair = [inside(layer, weight) for weight in read_text(layer, "weight_names")]
+        layer = member(root, name)
+        pair = [member(layer, weight) for weight in read_text(layer, "weight_names")]
         if len(pair) == 2 and pair[0].ndim == 4:
             yield pair[0], pair[1]
 
@@ -168,7 +168,8 @@ def save_weights(
     convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
     classes = convolutions[-1].filters if convolutions else 0
     names = [*map(str, class_names)] if is_list_of_names(class_names) else []
-    for number, (found, wanted) in enumerate(zip_longest(_steps(model), _steps_of(get_spec(variant), classes))):
+    expected = _expected_layers(get_spec(variant), classes)
+    for number, (found, wanted) in enumerate(zip_longest(_layers_of(model), expected)):
         if found != wanted:
             inner = [layer.name for layer in model.layers if hasattr(layer, "layers")]
             way_out = f" Pass the model inside it, model.get_layer({inner[0]!r})." if inner else ""
@@ -221,7 +222,7 @@ _FIXED: dict[str, dict[str, Any]] = {
 }
 
 
-def _steps(model: keras.Model) -> Iterator[str]:
+def _layers_of(model: keras.Model) -> Iterator[str]:
     """What the layers of the model compute: nets can have the same kernels and differ in strides or activations."""
     padded = False  # dense_prediction writes "same" as a padding layer and "valid".
     for layer in model.layers:
@@ -241,9 +242,9 @@ def _steps(model: keras.Model) -> Iterator[str]:
         padded = layer.name.startswith("pad")
 
 
-def _steps_of(spec: Spec, classes: int) -> Iterator[str]:
-    """The same for a row of the table."""
-    for row, _, _ in spec.steps(spec.side, classes):
+def _expected_layers(spec: Spec, classes: int) -> Iterator[str]:
+    """The descriptions that `_layers_of` gives for a model of this net."""
+    for row, _, _ in spec.rows_with_sizes(spec.side, classes):
         kind, filters = ("Conv2D", row.filters) if isinstance(row, Conv) else ("MaxPooling2D", "")
         yield f"{filters} {kind} {row.kernel}x{row.kernel}, stride {row.stride}, {row.padding}"
         if isinstance(row, Conv) and row.activation:

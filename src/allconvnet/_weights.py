@@ -32,8 +32,8 @@ class Weights:
         top1: top-1 accuracy in percent, single crop, no test-time augmentation.
         split: images on which `top1` was measured.
         images: number of those images.
-        recipe: name of the training recipe, one of `RECIPES`; those of "best" had a `muon_rate` of 0.15 and an
-            `sgd_rate` of 0.2.
+        recipe: name of the training recipe, one of `RECIPES`; weights of "best" were trained with a `muon_rate` of
+            0.15 and an `sgd_rate` of 0.2, before the recipe was changed.
         epochs: passes over the training images.
         cost: `epochs`, weighted by pixels: an epoch of 16x16 images counts as a quarter of one of 32x32.
         seconds: duration of the training.
@@ -145,5 +145,5 @@ def attributes(weights: object) -> dict[str, tuple]:
         raise unknown("weights", weights, tags)
     variant, _, tag = weights.rpartition(".")
     dataset = tag.partition("_")[0]
-    mean, std = get_spec(variant).constants(dataset) if variant else NORMALIZATION[dataset]
+    mean, std = get_spec(variant).normalization_for(dataset) if variant else NORMALIZATION[dataset]
     return {"mean": mean, "std": std, "class_names": CLASS_NAMES[dataset]}

@@ -122,7 +122,7 @@ def class_activation_map(
     images = _checked_images(model, images, batch_size)
     copy, calls = _graph.calls_of(model)
     last = calls[-1].operation
-    activated = _graph.activation_of(last) in _graph.LAST_ACTIVATIONS and not _graph.is_argument(last)
+    activated = _graph.activation_of(last) in _graph.LAST_ACTIVATIONS and not _graph.is_activation_argument(last)
     end = calls[-2 if activated and len(calls) > 1 else -1]
     average = isinstance(end.operation, layers.GlobalAveragePooling2D)
     if not average or end.operation.data_format != "channels_last":
@@ -145,9 +145,9 @@ def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> 
     return images
 
 
-@_graph.remembered
+@_graph.cached_by_model
 def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tuple[keras.Model, list[tuple]]:
-    """The graph up to the layer, or the logits, with the rule at each ReLU; it shares the layers of the model.
+    """The model up to `layer` (None: the logits), with the ReLU of the method; it shares the layers of `model`.
 
     Layers whose `activation` is replaced have a twin; the twins come second, as pairs (original, twin).
     """
@@ -164,7 +164,7 @@ def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tupl
                 _check_operation(operation, name)
             return operation
         function = keras.activations.linear if operation is last else relu
-        if not _graph.is_argument(operation):
+        if not _graph.is_activation_argument(operation):
             return layers.Activation(function, dtype=getattr(operation, "dtype_policy", operation.output.dtype))
         twin = type(operation).from_config(operation.get_config() | {"activation": function})
         twins.append((operation, twin))
@@ -179,7 +179,7 @@ def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tupl
 
     if layer:
         copy, calls = _graph.calls_of(model)
-        return rebuilt(keras.Model(copy.inputs, _graph.named(calls, layer).output)), twins
+        return rebuilt(keras.Model(copy.inputs, _graph.call_of_layer(calls, layer).output)), twins
     return rebuilt(model), twins
 
 
@@ -192,7 +192,7 @@ def _check_operation(operation, activation: str) -> None:
 
 
 def _units(outputs: np.ndarray, target, part: slice, count: int) -> np.ndarray:
-    """1 at the unit that each output is asked for, else 0."""
+    """Arrays in the shape of `outputs`, with 1 at the target unit of each image and 0 elsewhere."""
     shape = outputs.shape[1:]
     flat = outputs.reshape(len(outputs), -1)
     if target is None:

@@ -143,7 +143,7 @@ def _check_names(classifier_activation, name) -> None:
 
 @dataclass(frozen=True)
 class Form:
-    """In what form a net is built.
+    """Options of `build`.
 
     `normalization=None` leaves it out, `classes=None` the top. `batch_norm` puts batch normalization between each
     convolution and its activation, as training does; `regularizer` is that of the kernels.

@@ -16,7 +16,7 @@ from allconvnet._arrays import as_array
 from allconvnet._decode import Source, check_pixels, described, pixels, rgb
 from allconvnet._errors import check_choice, check_number, shortened
 from allconvnet._picture_headers import max_pixels
-from allconvnet._weight_files import is_list_of_names, open_file, own_file, read_attributes
+from allconvnet._weight_files import is_list_of_names, open_file, read_attributes, user_file
 
 __all__ = ["decode_predictions", "load_image", "load_images", "preprocess_input"]
 
@@ -209,7 +209,7 @@ def decode_predictions(
 
 def _attributes(weights: str | os.PathLike[str], *names: str) -> list:
     """Attributes of published weights, or of a file of `save_weights`."""
-    if (path := own_file(weights)) is None:
+    if (path := user_file(weights)) is None:
         return [_weights.attributes(weights)[name] for name in names]
     with open_file(path) as file:
         return read_attributes(file, *names)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from allconvnet._graph import Call, activation_of, calls_of, chain_to, check_functional, is_argument, named
+from allconvnet._graph import (
+    Call,
+    activation_of,
+    call_of_layer,
+    calls_of,
+    chain_to,
+    check_functional,
+    is_activation_argument,
+)
 
 __all__ = ["receptive_field"]
 
@@ -40,7 +48,7 @@ def receptive_field(model: keras.Model, layer: str) -> tuple[int, int, int]:
     """
     check_functional(model)
     _, calls = calls_of(model)
-    chain = chain_to(calls, named(calls, layer))
+    chain = chain_to(calls, call_of_layer(calls, layer))
     for call in chain:
         operation = call.operation
         if isinstance(operation, (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)):
@@ -58,7 +66,7 @@ def _is_local(operation) -> bool:
     if isinstance(operation, layers.Concatenate):  # Of one tensor, as `chain_to` allows: gray as red, green, blue.
         return operation.axis in (-1, 3)
     known = isinstance(operation, (*_WINDOWS, *_ELEMENTWISE)) or (
-        activation_of(operation) and not is_argument(operation) and getattr(operation, "axis", -1) in (-1, 3)
+        activation_of(operation) and not is_activation_argument(operation) and getattr(operation, "axis", -1) in (-1, 3)
     )
     return bool(known) and getattr(operation, "data_format", "channels_last") == "channels_last"
 

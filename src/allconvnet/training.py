@@ -200,7 +200,8 @@ def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitRes
     if whitening:
         train, test = ((whitening.apply(global_contrast_normalize(images)), labels) for images, labels in (train, test))
     classes = CLASS_NAMES[run.dataset]
-    form = Form((None, None, 3), NORMALIZATION["none"] if recipe.whiten else spec.constants(run.dataset), len(classes))
+    normalization = NORMALIZATION["none"] if recipe.whiten else spec.normalization_for(run.dataset)
+    form = Form((None, None, 3), normalization, len(classes))
     trained, history = _train(run, form, train)
     with _backend.undistributed():
         if trained is not None and run.writes:
