@@ -26,7 +26,6 @@ ONCE = [
     "tests/test_models.py::test_published_weights_load",
     "tests/test_models.py::test_net_",
     "tests/test_models.py::test_what_cannot",
-    "tests/test_training.py::test_files_of_another_run",
     "tests/test_training.py::test_full_disk",
     "tests/test_training.py::test_recipe_learns",
     "tests/test_training.py::test_resumes_after_sigkill",

@@ -263,8 +263,9 @@ def test_errors(model, arguments, match):
 
 @pytest.mark.parametrize("images", [IMAGES[0], IMAGES[:0], IMAGES[:, :7], IMAGES.astype(str)])
 def test_images_that_do_not_fit(images):
+    match = r"do not fit the model\. Received: .*Allowed: \(None, 8|Invalid images|There is no image"
     for function in (guided_backprop, class_activation_map):
-        with pytest.raises(ValueError, match=r"do not fit the model\. Received: .*Allowed: \(None, 8|Invalid images"):
+        with pytest.raises(ValueError, match=match):
             function(with_relu(), images)
 
 
@@ -297,6 +298,33 @@ def test_a_changed_model_is_explained_anew():
     model.layers[0].activation = keras.activations.tanh
     with pytest.raises(ValueError, match="No ReLU was found"):
         guided_backprop(model, images, 0)
+
+
+@pytest.mark.parametrize("change", [lambda layer: layer.enable_lora(1), lambda layer: layer.quantize("int8")])
+def test_a_layer_with_other_weights_than_before(change):
+    model = by_hand()
+    before = guided_backprop(model, np.ones((1, 2)))
+    change(model.layers[0])
+    np.testing.assert_allclose(guided_backprop(model, np.ones((1, 2))), before, rtol=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+@pytest.mark.parametrize("method", METHODS)
+def test_input_of_integers(net, pictures, method, dtype):
+    inputs = keras.Input((32, 32, 3), dtype=dtype)
+    model = keras.Sequential([keras.Input((32, 32, 3), dtype=dtype), keras.Model(inputs, net(inputs))])
+    gradients = guided_backprop(model, pictures, method=method)
+    np.testing.assert_allclose(gradients, guided_backprop(net, pictures, method=method), atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's modes")
+def test_modes_of_pytorch(net, pictures):
+    import torch
+
+    expected = guided_backprop(net, pictures)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            np.testing.assert_array_equal(guided_backprop(net, pictures), expected)
 
 
 def test_explaining_again_adds_no_nodes_and_keeps_no_model_alive(pictures):

@@ -283,6 +283,18 @@ def saved(tmp_path):
     return model, path
 
 
+def test_low_rank_adaptation_is_saved(tmp_path):
+    model = AllConvNet(weights=None, classes=2)
+    layer = model.get_layer("conv5")
+    layer.enable_lora(2)
+    for part in layer.trainable_variables:  # The bias, and two factors of the change of the kernel.
+        part.assign(keras.random.normal(part.shape))
+    save_weights(model, tmp_path / "x.weights.h5", variant="all_cnn_c", class_names=["a", "b"], dtype="float32")
+    images = pixels()
+    again = AllConvNet(weights=tmp_path / "x.weights.h5")
+    np.testing.assert_allclose(run(again, images), run(model, images), atol=1e-5)
+
+
 @pytest.mark.parametrize("variant", KINDS)
 def test_round_trip(variant, tmp_path):
     model = AllConvNet(variant, weights=None, classes=4)

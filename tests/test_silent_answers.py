@@ -109,6 +109,20 @@ def test_scores_to_decode(scores):
         decode_predictions(scores)
 
 
+def test_scores_in_bfloat16():
+    """As models return them whose last layer computes in mixed precision."""
+    scores = keras.ops.cast(np.eye(10)[:1] * 0.5, "bfloat16")
+    for predictions in (scores, keras.ops.convert_to_numpy(scores)):
+        assert decode_predictions(predictions, top=1) == [[("airplane", 0.5)]]
+
+
+def test_several_outputs(net):
+    for outputs in ([net.output, net.output], {"scores": net.output}):
+        model = keras.Model(net.input, outputs)
+        with pytest.raises(ValueError, match=r"must return scores \[N, 2 or more classes\]. Received: (list|dict)"):
+            evaluate_top1(model, IMAGES, [0, 1])
+
+
 @pytest.mark.parametrize("dtype", ["int64", "int8", "uint16", "bool", "complex64"])
 def test_picture_of_other_types(dtype):
     with pytest.raises(ValueError, match=r"cannot be drawn\. Received: .*Allowed: uint8 or float|Invalid arrays"):

@@ -12,10 +12,13 @@ def as_array(name: str, value: Any, *, whole: bool = False) -> np.ndarray:
     """The value of the argument as an array; ValueError unless it holds numbers (whole ones if `whole`)."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # A tensor of PyTorch.
         value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
     try:
         array = np.asarray(value)
     except (NotImplementedError, TypeError, ValueError):  # Tensors in a tf.function, lists of several lengths.
         array = np.asarray(None)
+    if array.dtype.name == "bfloat16":  # Not one of NumPy's types, but what Keras computes in mixed precision.
+        return array.astype("float32")
     if array.dtype.kind not in ("ui" if whole else "uif"):
         received, allowed = f"{type(value).__name__} of dtype {array.dtype}", "whole numbers" if whole else "numbers"
         raise ValueError(f"Invalid {name}. Received: {received}. Allowed: {allowed}.")

@@ -30,8 +30,8 @@ def vjp(function: Callable, inputs) -> tuple[Any, Callable]:
         return outputs, lambda weights: tape.gradient(outputs, inputs, weights, unconnected_gradients="zero")
     import torch
 
-    inputs = inputs.detach().requires_grad_()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        inputs = inputs.clone().detach().requires_grad_()
         outputs = function(inputs)
     return outputs, lambda weights: torch.autograd.grad(outputs, inputs, weights, materialize_grads=True)[0]
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from allconvnet._arrays import as_array
 from allconvnet._backend import native_precision, processes
-from allconvnet._errors import check_choice, check_number, checked_path, unknown
+from allconvnet._errors import check_choice, check_number, checked_path, listed, unknown
 from allconvnet._run import Run
 from allconvnet._specs import Variant, get_spec
-from allconvnet._weights import CLASS_NAMES, weights_info
+from allconvnet._weights import CLASS_NAMES, list_weights, weights_info
 from allconvnet.data import Split, load
 from allconvnet.recipes import RECIPES, Recipe
 
@@ -46,8 +46,11 @@ def checked_recipe(call: FitArguments) -> Recipe:
     recipe = RECIPES.get(call.recipe) if isinstance(call.recipe, str) else call.recipe
     if not isinstance(recipe, Recipe):
         raise unknown("recipe", call.recipe, RECIPES)
-    if recipe.start and weights_info(f"{call.variant}.{recipe.start}").dataset != call.dataset:
-        raise ValueError(f"The recipe starts from {recipe.start!r}, which are not weights for {call.dataset!r}.")
+    published = [weights_info(name) for name in list_weights(call.variant)]
+    tags = {tag for each in published if each.dataset == call.dataset for tag in (each.tag, each.dataset)}
+    if recipe.start and recipe.start not in tags:
+        raise ValueError(f"The recipe starts from {recipe.start!r}. Weights of {call.variant!r} for {call.dataset!r}: "
+                         f"{listed(tags)}.")  # fmt: skip
     if recipe.start and call.held_out:
         raise ValueError(f"{recipe.start!r}, from which the recipe starts, is trained on all training images: "
                          f"none can be held out. Received: held_out={call.held_out}.")  # fmt: skip

@@ -53,7 +53,8 @@ def cached_by_model(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def cached(model: keras.Model, *args):
-        state = [(id(operation), getattr(operation, "activation", None)) for operation in operations_of(model)]
+        parts = operations_of(model)  # Quantizing and `enable_lora` change the number of weights.
+        state = [(id(part), getattr(part, "activation", None), len(getattr(part, "weights", ()))) for part in parts]
         key, memory = (function.__name__, args, *state), _CACHE.setdefault(model, {})
         if key not in memory:
             memory[key] = function(model, *args)
@@ -144,7 +145,9 @@ def check_model_pixels(model, images: np.ndarray) -> None:
         raise TypeError(f"model must be a keras.Model. Received: {type(model).__name__}.")
     shape, wanted = images.shape, getattr(model, "input_shape", None)
     if isinstance(wanted, tuple):
-        fits = images.size and len(wanted) == len(shape)
+        if not images.size:
+            raise ValueError(f"There is no image. Received: {images.dtype} {shape}.")
+        fits = len(wanted) == len(shape)
         if not fits or any(side not in (None, there) for side, there in zip(wanted[1:], shape[1:], strict=True)):
             raise ValueError(f"The images do not fit the model. Received: {images.dtype} {shape}. Allowed: {wanted}.")
     for operation in operations_of(model) if is_graph(model) else ():

@@ -16,6 +16,7 @@ from keras import ops
 
 from allconvnet._arrays import read_npz
 from allconvnet._backend import machine
+from allconvnet._errors import listed
 from allconvnet._files import replacing
 from allconvnet._specs import Variant
 from allconvnet.recipes import Recipe
@@ -90,7 +91,7 @@ class Run:
         values = [ops.convert_to_numpy(variable) for variable in variables]
         loss = history[-1]["loss"]
         if not all(np.isfinite(value).all() for value in (loss, *values)):
-            raise FloatingPointError(f"After epoch {len(history)} a weight or the loss, {loss}, is not finite. Lower "
+            raise FloatingPointError(f"After epoch {len(history)} the loss ({loss}) or a weight is not finite. Lower "
                                      "the recipe's muon_rate and sgd_rate, and use another output_dir.")  # fmt: skip
         if not self.writes:
             return
@@ -105,9 +106,9 @@ class Run:
     def restore(self, variables: Sequence) -> list[dict]:
         """Fills the variables from the checkpoint and returns its history; [] when there is none."""
         if not self.checkpoint.exists():
-            if self.writes:
-                for path in (self.weights, self.result):  # Another run's: they must not be taken for this one's.
-                    path.unlink(missing_ok=True)
+            if found := [path.name for path in (self.weights, self.result) if path.exists()]:
+                raise ValueError(f"{str(self.folder)!r} has {listed(found)} without a checkpoint: pass another "
+                                 "output_dir, or move these files away.")  # fmt: skip
             return []
         saved = read_npz(self.checkpoint)
         try:

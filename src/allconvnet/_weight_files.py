@@ -159,6 +159,8 @@ def save_weights(
         >>> model = allconvnet.AllConvNet("all_cnn_c", weights=None, classes=2)
         >>> allconvnet.save_weights(model, "pets.weights.h5", variant="all_cnn_c", class_names=["cat", "dog"])
     """
+    from keras import ops
+
     if not str(path).endswith(".weights.h5"):
         raise ValueError(f"Unknown file type. Received: path={str(path)!r}. Allowed: a name that ends in .weights.h5.")
     check_choice("dtype", dtype, ("float16", "float32"))
@@ -187,7 +189,9 @@ def save_weights(
         raise ValueError(f"class_names must be a list of {classes} strings, one per class, {_MAX_CLASSES:,} at most. "
                          f"Received: {received}.")  # fmt: skip
     with np.errstate(over="ignore"):
-        arrays = [[values.astype(dtype) for values in layer.get_weights()] for layer in convolutions]
+        # Not get_weights(): after `enable_lora` it has more than the kernel and the bias.
+        pairs = [(layer.kernel, layer.bias) for layer in convolutions]
+        arrays = [[ops.convert_to_numpy(values).astype(dtype) for values in pair] for pair in pairs]
     if not all(np.isfinite(values).all() for pair in arrays for values in pair):
         raise ValueError(f'Some weights are not finite in {dtype}; dtype="float32" has the larger range.')
     with replacing(checked_path("path", path)) as temporary, h5py.File(temporary, "w") as file:

@@ -175,12 +175,19 @@ def _graph_with_rule(model: keras.Model, layer: str | None, method: str) -> tupl
 
     def rebuilt(part: keras.Model) -> keras.Model:  # Not recursive=True, which compiles inner models anew.
         part = keras.Model(part.inputs, part.outputs, name=part.name)
-        return keras.models.clone_model(part, clone_function=replaced, call_function=call)
+        inputs = keras.tree.map_structure(_float_input, part.input)
+        return keras.models.clone_model(part, inputs, clone_function=replaced, call_function=call)
 
     if layer:
         copy, calls = _graph.calls_of(model)
         return rebuilt(keras.Model(copy.inputs, _graph.call_of_layer(calls, layer).output)), twins
     return rebuilt(model), twins
+
+
+def _float_input(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """An input like this one, but not of integers, which have no gradient."""
+    dtype = tensor.dtype if "float" in tensor.dtype else "float32"
+    return keras.Input(batch_shape=tensor.shape, dtype=dtype, name=tensor.name)
 
 
 def _check_operation(operation, activation: str) -> None:

@@ -80,7 +80,8 @@ def fit_cifar10(
         recipe: a name of `RECIPES`, or a `Recipe`.
         data: the source for `load_cifar10`, or its result, or that of `keras.datasets.cifar10.load_data()`.
         epochs: number of epochs, divided among the phases of the recipe; None means the recipe's own.
-        seed: random seed of the initial weights, the order of the images and their augmentation.
+        seed: random seed of the initial weights, the order of the images and their augmentation. The call sets the
+            random seeds of Python, NumPy and Keras (`keras.utils.set_random_seed`).
         output_dir: folder of the run; None means `<variant>-<data set>-<recipe>-seed<seed>` in the current folder,
             with `-epochs<epochs>` and `-heldout<held_out>` if given. A `Recipe` of your own is called "custom".
         precision: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 on accelerators and on processors with
@@ -173,8 +174,10 @@ def evaluate_top1(
     check_model_pixels(model, images)
     progress = int(len(images) > 1000) if verbose == "auto" else verbose
     scores = model.predict(**_backend.prediction_batches(images, batch_size), verbose=progress)
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        raise ValueError(f"The model must return scores [N, 2 or more classes]. Received: shape {scores.shape}.")
+    shape = getattr(scores, "shape", None)  # None: several outputs.
+    if not shape or len(shape) != 2 or shape[1] < 2:
+        received = f"shape {shape}" if shape else type(scores).__name__
+        raise ValueError(f"The model must return scores [N, 2 or more classes]. Received: {received}.")
     if not np.isfinite(scores).all():
         raise ValueError("The scores of the model are infinite or not a number.")
     check_labels(labels, scores.shape[1])
