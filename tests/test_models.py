@@ -283,6 +283,13 @@ def saved(tmp_path):
     return model, path
 
 
+def test_scores_in_bfloat16():
+    """As models return them whose last layer computes in mixed precision."""
+    scores = keras.ops.cast(np.eye(10)[:1] * 0.5, "bfloat16")
+    for predictions in (scores, keras.ops.convert_to_numpy(scores)):
+        assert decode_predictions(predictions, top=1) == [[("airplane", 0.5)]]
+
+
 def test_low_rank_adaptation_is_saved(tmp_path):
     model = AllConvNet(weights=None, classes=2)
     layer = model.get_layer("conv5")

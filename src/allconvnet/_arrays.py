@@ -18,7 +18,7 @@ def as_array(name: str, value: Any, *, whole: bool = False) -> np.ndarray:
     except (NotImplementedError, TypeError, ValueError):  # Tensors in a tf.function, lists of several lengths.
         array = np.asarray(None)
     if array.dtype.name == "bfloat16":  # Not one of NumPy's types, but what Keras computes in mixed precision.
-        return array.astype("float32")
+        array = array.astype("float32")
     if array.dtype.kind not in ("ui" if whole else "uif"):
         received, allowed = f"{type(value).__name__} of dtype {array.dtype}", "whole numbers" if whole else "numbers"
         raise ValueError(f"Invalid {name}. Received: {received}. Allowed: {allowed}.")

@@ -30,10 +30,19 @@ def vjp(function: Callable, inputs) -> tuple[Any, Callable]:
         return outputs, lambda weights: tape.gradient(outputs, inputs, weights, unconnected_gradients="zero")
     import torch
 
-    with torch.inference_mode(False), torch.enable_grad():
-        inputs = inputs.clone().detach().requires_grad_()
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
         outputs = function(inputs)
     return outputs, lambda weights: torch.autograd.grad(outputs, inputs, weights, materialize_grads=True)[0]
+
+
+def outside_inference_mode() -> contextlib.AbstractContextManager:
+    """Leaves PyTorch's inference mode, in which tensors are made that can have no gradients."""
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.inference_mode(False)
 
 
 def check_gradients() -> None:

@@ -124,17 +124,19 @@ class _Download(threading.Thread):
         headers, hooks = {"Accept-Encoding": "identity"}, {"response": _leave_out_body}
         hidden = sys.stderr is None or not sys.stderr.isatty()
         try:
-            response = requests.get(self.url, stream=True, timeout=2 * self.timeout, headers=headers, hooks=hooks)
-            with response, tqdm(unit="B", unit_scale=True, disable=hidden) as bar:
+            with requests.get(
+                self.url, stream=True, timeout=2 * self.timeout, headers=headers, hooks=hooks
+            ) as response:
                 response.raise_for_status()
                 length = response.headers.get("Content-Length", "")
-                bar.total = int(length) if length.isdecimal() else None
-                for block in response.iter_content(_BLOCK):
-                    self.received += len(block)
-                    if self.received > self.limit:
-                        raise ConnectionAbortedError(f"the server sent more than {self.limit:,} bytes")
-                    self.file.write(block)
-                    bar.update(len(block))
+                total = int(length) if length.isdecimal() else None
+                with tqdm(total=total, unit="B", unit_scale=True, disable=hidden) as bar:
+                    for block in response.iter_content(_BLOCK):
+                        self.received += len(block)
+                        if self.received > self.limit:
+                            raise ConnectionAbortedError(f"the server sent more than {self.limit:,} bytes")
+                        self.file.write(block)
+                        bar.update(len(block))
         except OSError as error:
             self.error = error
         except Exception as error:  # Of urllib3, for what is no host; of the file, once it was given up and closed.

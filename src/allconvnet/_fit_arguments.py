@@ -46,14 +46,15 @@ def checked_recipe(call: FitArguments) -> Recipe:
     recipe = RECIPES.get(call.recipe) if isinstance(call.recipe, str) else call.recipe
     if not isinstance(recipe, Recipe):
         raise unknown("recipe", call.recipe, RECIPES)
-    published = [weights_info(name) for name in list_weights(call.variant)]
-    tags = {tag for each in published if each.dataset == call.dataset for tag in (each.tag, each.dataset)}
-    if recipe.start and recipe.start not in tags:
-        raise ValueError(f"The recipe starts from {recipe.start!r}. Weights of {call.variant!r} for {call.dataset!r}: "
-                         f"{listed(tags)}.")  # fmt: skip
-    if recipe.start and call.held_out:
-        raise ValueError(f"{recipe.start!r}, from which the recipe starts, is trained on all training images: "
-                         f"none can be held out. Received: held_out={call.held_out}.")  # fmt: skip
+    if recipe.start:
+        records = [record for record in map(weights_info, list_weights(call.variant)) if record.dataset == call.dataset]
+        tags = {tag for record in records for tag in (record.tag, record.dataset)}
+        if recipe.start not in tags:
+            raise ValueError(f"The recipe starts from {recipe.start!r}. Weights of {call.variant!r} for "
+                             f"{call.dataset!r}: {listed(tags)}.")  # fmt: skip
+        if call.held_out:
+            raise ValueError(f"{recipe.start!r}, from which the recipe starts, is trained on all training images: "
+                             f"none can be held out. Received: held_out={call.held_out}.")  # fmt: skip
     recipe = recipe if call.epochs is None else recipe.resized(call.epochs)
     if min(recipe.sides) < spec.min_side:
         raise ValueError(f"{call.variant!r} needs images of {spec.min_side}x{spec.min_side} or more. "

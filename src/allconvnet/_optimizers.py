@@ -27,7 +27,7 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 class ConvMuon(keras.optimizers.Optimizer):
     """Muon (orthogonalized momentum) on convolution kernels, SGD on the class convolution and all other variables.
 
-    A convolution kernel is treated as a matrix `[out, in * height * width]`. Three Newton-Schulz steps make its
+    A convolution kernel is treated as a matrix `[height * width * in, out]`. Three Newton-Schulz steps make its
     Nesterov momentum nearly orthogonal, and the kernel is rescaled to Frobenius norm `sqrt(out)` before each step.
     Therefore each of these convolutions must be followed by batch normalization, which cancels the scale.
     (`keras.optimizers.Muon` is for 2-D variables only.)

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from allconvnet import _graph
 from allconvnet._arrays import as_array
-from allconvnet._backend import check_gradients, prediction_batches, vjp
+from allconvnet._backend import check_gradients, outside_inference_mode, prediction_batches, vjp
 from allconvnet._errors import check_choice, check_number, shortened
 
 __all__ = ["class_activation_map", "guided_backprop"]
@@ -78,15 +78,16 @@ def guided_backprop(
     check_gradients()
     check_choice("method", method, _METHODS)
     images = _checked_images(model, images, batch_size)
-    graph, twins = _graph_with_rule(model, None if layer is None else str(layer), method)
-    for original, twin in twins:
-        twin.set_weights(original.get_weights())
     gradients = []
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        outputs, pull_back = vjp(graph, ops.convert_to_tensor(images[part], dtype="float32"))
-        unit = _units(ops.convert_to_numpy(outputs), target, part, len(images))
-        gradients.append(ops.convert_to_numpy(pull_back(ops.cast(unit, outputs.dtype))))
+    with outside_inference_mode():
+        graph, twins = _graph_with_rule(model, None if layer is None else str(layer), method)
+        for original, twin in twins:
+            twin.set_weights(original.get_weights())
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            outputs, pull_back = vjp(graph, ops.convert_to_tensor(images[part], dtype="float32"))
+            unit = _units(ops.convert_to_numpy(outputs), target, part, len(images))
+            gradients.append(ops.convert_to_numpy(pull_back(ops.cast(unit, outputs.dtype))))
     return np.concatenate(gradients)
 
 

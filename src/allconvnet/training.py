@@ -42,8 +42,8 @@ class FitResult:
         top1: top-1 accuracy on `split` in percent, single crop.
         split: "test", or "held out" for training images that were held out.
         images: number of images in `split`.
-        whitening: for a recipe with `whiten`, the whitening fitted to the training images (also in `zca.npz`): `model`
-            then takes `whitening.apply(global_contrast_normalize(images))`. Otherwise None.
+        whitening: for a recipe with `whiten`, the whitening fitted to the training images (also in `zca.npz`, written
+            with the weights): `model` takes `whitening.apply(global_contrast_normalize(images))`. Otherwise None.
     """
 
     model: keras.Model
@@ -70,7 +70,7 @@ def fit_cifar10(
 
     After each epoch, `log.csv` and `checkpoint.npz` are written to the folder of the run, at the end also
     `<variant>.weights.h5` and `result.json`. A run that was stopped or killed continues from its checkpoint when the
-    same call is made again; a finished run is only measured again.
+    same call is made again; a finished run is not trained again, only measured.
 
     On JAX, several processes of `keras.distribution` can train one net: each makes the same call, with a folder that
     all can access, and computes a part of every batch (`examples/train_distributed.py`).
@@ -93,8 +93,8 @@ def fit_cifar10(
         The trained net, its weights file and its top-1 accuracy.
 
     Raises:
-        ValueError: an argument is invalid, the folder has another run, another run is training in it, or its
-            checkpoint or weights are damaged.
+        ValueError: an argument is invalid, the folder has another run, or weights or a result without a checkpoint,
+            another run is training in it, or its checkpoint or weights are damaged.
         FloatingPointError: the loss is no longer finite.
         OSError: the data cannot be read or downloaded, or the folder cannot be written.
 
