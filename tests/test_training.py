@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest import mock
 
 import keras
@@ -408,6 +409,15 @@ def test_accelerators_of_pytorch(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     assert _backend.machine().endswith(", cuda:0, cuda:1")
+
+
+def test_accelerators_of_jax(monkeypatch):
+    jax = pytest.importorskip("jax")
+    kinds = {"cpu": "cpu", "gpu": "NVIDIA H100 80GB HBM3"}
+    devices = [SimpleNamespace(platform=platform, device_kind=kind) for platform, kind in kinds.items()]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    assert _backend.machine().endswith(", NVIDIA H100 80GB HBM3")
 
 
 def test_a_backend_that_only_predicts(monkeypatch, tmp_path, toy_cifar10):

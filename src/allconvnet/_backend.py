@@ -143,7 +143,11 @@ def machine() -> str:
 
 
 def _accelerators() -> list[str]:
-    """Names of the devices that are not processors, such as "gpu:0"."""
+    """Names of the devices that are not processors, such as "gpu:0", or with JAX "NVIDIA H100 80GB HBM3"."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
     if keras.backend.backend() == "torch":  # Keras has no list for it.
         import torch
 
