@@ -190,6 +190,7 @@ _PAPER = Recipe(
 )
 # "fast" and "best" were chosen on the last 5,000 training images, as were rates and temperature of "cifar100".
 _BEST = Recipe(phases=((8, 20), (6, 24), (8, 32)), shift=3, muon_rate=0.1, sgd_rate=0.133, temperature=0.64)
+_LONG = replace(_BEST, phases=((36, 20), (36, 24), (48, 32)), shift=4, erase=0.12, muon_rate=0.06, sgd_rate=0.08)
 RECIPES: dict[str, Recipe] = {
     # The code of All-CNN-Keras, for its net all_conv_keras.
     "ancestor": Recipe(
@@ -213,7 +214,8 @@ RECIPES: dict[str, Recipe] = {
     "best": _BEST,
     "cifar100": replace(_BEST, muon_rate=0.15, sgd_rate=0.2, temperature=0.76),
     # Not tuned.
-    "long": Recipe(phases=((20, 20), (24, 24), (36, 32)), erase=0.12, temperature=0.64),
+    "long": _LONG,
+    "long_cifar100": replace(_LONG, temperature=0.76),
     # The rate and the batch size were chosen on training images.
     "robust": Recipe(
         phases=((8, 32),),
