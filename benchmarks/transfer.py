@@ -60,22 +60,23 @@ TASKS = {
 PROBE, TUNE, SCRATCH = "linear probe", "fine-tuning", "from scratch, same epochs"
 STYLES = {PROBE: ("o-", "tab:blue"), TUNE: ("s-", "tab:orange"), SCRATCH: ("^--", "0.45")}
 # The weights of all_cnn_c to start from, of those that have not seen the classes.
-BEST = {"10 classes": "transfer", "20 superclasses": "cifar10", "100 classes": "cifar10", "CIFAR-10": "cifar100"}
+BEST = {"10 classes": "transfer", "20 superclasses": "cifar10_v4", "100 classes": "cifar10_v4", "CIFAR-10": "cifar100_v1"}
 PUBLISHED = {"100 classes": "all_cnn_c.cifar100", "CIFAR-10": "all_cnn_c.cifar10"}  # trained on all of the task
 # What is measured: task, net, weights, method, at most how many runs, pictures a class.
 PLAN = [
-    ("10 classes", "all_cnn_c", "cifar10", PROBE, 5, (5, 20, 100, 500)),
-    ("20 superclasses", "all_cnn_c", "cifar10", PROBE, 5, (5, 20, 100, 2500)),
-    ("100 classes", "all_cnn_c", "cifar10", PROBE, 5, (5, 20, 100, 500)),
-    ("CIFAR-10", "all_cnn_c", "cifar100", PROBE, 5, (5, 20, 100, 5000)),
+    ("10 classes", "all_cnn_c", "cifar10_v4", PROBE, 5, (5, 20, 100, 500)),
+    ("20 superclasses", "all_cnn_c", "cifar10_v4", PROBE, 5, (5, 20, 100, 2500)),
+    ("100 classes", "all_cnn_c", "cifar10_v4", PROBE, 5, (5, 20, 100, 500)),
+    ("CIFAR-10", "all_cnn_c", "cifar100_v1", PROBE, 5, (5, 20, 100, 5000)),
     ("10 classes", "all_cnn_c", "cifar10_robust_v1", PROBE, 5, (5, 20, 100, 500)),
-    ("10 classes", "convpool_cnn_c", "cifar10", PROBE, 5, (5, 20, 100, 500)),
-    ("10 classes", "model_a", "cifar10", PROBE, 5, (5, 20, 100, 500)),
-    ("10 classes", "all_cnn_c", "cifar10", TUNE, 5, (20, 100)),
+    ("10 classes", "all_cnn_c", "cifar10_v5", PROBE, 5, (5, 20, 100, 500)),
+    ("10 classes", "convpool_cnn_c", "cifar10_v1", PROBE, 5, (5, 20, 100, 500)),
+    ("10 classes", "model_a", "cifar10_v1", PROBE, 5, (5, 20, 100, 500)),
+    ("10 classes", "all_cnn_c", "cifar10_v4", TUNE, 5, (20, 100)),
     ("10 classes", "all_cnn_c", "", SCRATCH, 5, (20,)),
-    ("CIFAR-10", "all_cnn_c", "cifar100", TUNE, 1, (20, 100)),
+    ("CIFAR-10", "all_cnn_c", "cifar100_v1", TUNE, 1, (20, 100)),
     ("CIFAR-10", "all_cnn_c", "", SCRATCH, 1, (20, 100)),
-    ("100 classes", "all_cnn_c", "cifar10", TUNE, 1, (20,)),
+    ("100 classes", "all_cnn_c", "cifar10_v4", TUNE, 1, (20,)),
     ("100 classes", "all_cnn_c", "", SCRATCH, 1, (20,)),
     ("10 classes", "all_cnn_c", "", SCRATCH, 5, (100,)),
     ("10 classes", "all_cnn_c", "transfer", PROBE, 5, (5, 20, 100, 500)),

@@ -1,7 +1,7 @@
 """Measures published weights on the test images of their data set: the numbers of the model pages.
 
 python docs/cards.py                          # those that docs/results.csv does not have
-python docs/cards.py all_cnn_c.cifar10_v4     # again
+python docs/cards.py all_cnn_c.cifar10_v5     # again
 python docs/cards.py --times                  # all times again, on an idle machine
 
 Writes docs/results.csv (a row a file), docs/per_class.csv and docs/confusion/<name>.png. Needs matplotlib and the

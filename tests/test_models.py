@@ -246,7 +246,7 @@ def test_channels_first_is_refused():
         ),
         (
             {"weights": "model_a.cifar10"},
-            r"Allowed: 'cifar10', 'cifar100', 'cifar100_v1', .*'cifar10_v4', 'transfer' or 'transfer_v1'; None",
+            r"Allowed: 'cifar10', 'cifar100', 'cifar100_v1', .*'cifar10_v5', 'transfer' or 'transfer_v1'; None",
         ),
         ({"variant": ["a"]}, r"Unknown variant. Received: variant=\['a'\]"),
         ({"weights": None, "input_shape": 32}, r"Invalid input_shape. Received: input_shape=32"),
@@ -382,8 +382,8 @@ def test_fresh_head(saved):
 
 
 def test_names_of_published_weights():
-    expected = AllConvNet("all_cnn_c", weights="cifar10_v4").get_weights()[0]
-    for weights in ("cifar10", "all_cnn_c.cifar10", "all_cnn_c.cifar10_v4"):
+    expected = AllConvNet("all_cnn_c", weights="cifar10_v5").get_weights()[0]
+    for weights in ("cifar10", "all_cnn_c.cifar10", "all_cnn_c.cifar10_v5"):
         assert np.array_equal(AllConvNet("all_cnn_c", weights=weights).get_weights()[0], expected)
         assert decode_predictions(np.eye(10)[:1], weights=weights)[0][0] == ("airplane", 1.0)
 

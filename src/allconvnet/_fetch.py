@@ -43,8 +43,8 @@ def fetch_weights(name: str) -> Path:
 
     Example:
         >>> import allconvnet
-        >>> allconvnet.fetch_weights("all_cnn_c.cifar10_v4").name
-        'all_cnn_c.cifar10_v4.weights.h5'
+        >>> allconvnet.fetch_weights("all_cnn_c.cifar10_v5").name
+        'all_cnn_c.cifar10_v5.weights.h5'
     """
     record = weights_info(name)
     packaged = FOLDER / record.file

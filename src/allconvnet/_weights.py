@@ -32,8 +32,8 @@ class Weights:
         top1: top-1 accuracy in percent, single crop, no test-time augmentation.
         split: images on which `top1` was measured.
         images: number of those images.
-        recipe: name of the training recipe, one of `RECIPES`; weights of "best" were trained with a `muon_rate` of
-            0.15 and an `sgd_rate` of 0.2, before the recipe was changed.
+        recipe: name of the training recipe, one of `RECIPES`; that of `cifar10_v4` and `transfer_v1` had other values
+            when they were trained.
         epochs: passes over the training images.
         cost: `epochs`, weighted by pixels: an epoch of 16x16 images counts as a quarter of one of 32x32.
         seconds: duration of the training.

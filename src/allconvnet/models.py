@@ -47,7 +47,7 @@ def AllConvNet(  # noqa: N802 - the name of a model, as in keras.applications
 
     Args:
         variant: name of the net, one of `list_variants()`.
-        weights: published weights by data set ("cifar10"), tag ("cifar10_v4") or full name ("all_cnn_c.cifar10_v4");
+        weights: published weights by data set ("cifar10"), tag ("cifar10_v5") or full name ("all_cnn_c.cifar10_v5");
             None for random weights; a path; or a URL that ends in `#sha256=` and 64 hexadecimal digits. To fine-tune
             all_cnn_c on new classes, use "transfer". A file of `save_weights` must be of the same variant. Other Keras
             files (`.weights.h5`, or `.h5`/`.hdf5` of Keras 1 and 2) must have kernels of the same shapes; the model
