@@ -269,7 +269,7 @@ def details(record: Weights) -> str:
         f'* Load: `AllConvNet("{record.variant}", weights="{record.tag}")`',
         f'* Training: recipe ["{record.recipe}"](../background/recipes.md){values and f" ({values})"}, '
         f"{record.epochs} epochs{after}, seed {record.seed}, all {run['images']:,} training images{of}; "
-        f"{record.seconds:,.0f} seconds on {record.machine}; {record.versions}",
+        f"on {record.machine}; {record.versions}",
         f"* License: {record.license}. SHA-256: `{record.sha256}`",
     ]
     curve = f"![Training curve](../runs/{record.name}/curve.png)"
