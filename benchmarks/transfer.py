@@ -60,7 +60,12 @@ TASKS = {
 PROBE, TUNE, SCRATCH = "linear probe", "fine-tuning", "from scratch, same epochs"
 STYLES = {PROBE: ("o-", "tab:blue"), TUNE: ("s-", "tab:orange"), SCRATCH: ("^--", "0.45")}
 # The weights of all_cnn_c to start from, of those that have not seen the classes.
-BEST = {"10 classes": "transfer", "20 superclasses": "cifar10_v4", "100 classes": "cifar10_v4", "CIFAR-10": "cifar100_v1"}
+BEST = {
+    "10 classes": "transfer",
+    "20 superclasses": "cifar10_v4",
+    "100 classes": "cifar10_v4",
+    "CIFAR-10": "cifar100_v1",
+}
 PUBLISHED = {"100 classes": "all_cnn_c.cifar100", "CIFAR-10": "all_cnn_c.cifar10"}  # trained on all of the task
 # What is measured: task, net, weights, method, at most how many runs, pictures a class.
 PLAN = [
