@@ -1,7 +1,8 @@
 """What int8 costs in accuracy and gains in speed, with the quantizers of three runtimes.
 
-Exports all_cnn_c with its CIFAR-10 weights, uint8 in, quantizes it on 300 training images, and prints top-1, size
-of the file and pictures a second in batches of 64. The files take turns at 1,024 images; the speed is the median.
+Exports all_cnn_c with the weights of the table in docs/howto/export.md, uint8 in, quantizes it on 300 training images,
+and prints top-1, size of the file and pictures a second in batches of 64. The files take turns at 1,024 images; the
+speed is the median.
 
 python benchmarks/int8.py           # top-1 on the last 5,000 training images, to choose options
 python benchmarks/int8.py --test    # on the 10,000 test images

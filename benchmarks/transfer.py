@@ -59,7 +59,8 @@ TASKS = {
 }
 PROBE, TUNE, SCRATCH = "linear probe", "fine-tuning", "from scratch, same epochs"
 STYLES = {PROBE: ("o-", "tab:blue"), TUNE: ("s-", "tab:orange"), SCRATCH: ("^--", "0.45")}
-# The weights of all_cnn_c to start from, of those that have not seen the classes.
+# The weights of all_cnn_c to start from in the picture, of those that have not seen the classes. Fixed tags: the rows of a
+# method stay comparable when the default changes.
 BEST = {
     "10 classes": "transfer",
     "20 superclasses": "cifar10_v4",
@@ -223,8 +224,9 @@ def choose() -> None:
     """Prints linear probes on the tasks for choices: on the features, and on single feature maps."""
     data = allconvnet.load_cifar100()
     for net in ("all_cnn_c", "convpool_cnn_c", "model_a"):
-        model = allconvnet.AllConvNet(net)
-        extractors = {"feature_extractor": allconvnet.feature_extractor(net, weights="cifar10")}
+        weights = "cifar10_v4" if net == "all_cnn_c" else "cifar10_v1"
+        model = allconvnet.AllConvNet(net, weights=weights)
+        extractors = {"feature_extractor": allconvnet.feature_extractor(net, weights=weights)}
         for layer in [layer for layer in model.layers if layer.name.startswith("relu")][-4:]:
             average = keras.layers.GlobalAveragePooling2D()(layer.output)
             extractors[layer.name] = keras.Model(model.input, average)

@@ -49,7 +49,7 @@ RECIPE_NOTES = {
     "fast": "6 epochs: batch normalization, Muon, small images first, label smoothing",
     "best": "22 epochs, with larger images and wider shifts; the default of `fit_cifar10`",
     "cifar100": '"best" with higher rates and another temperature; the default of `fit_cifar100`',
-    "long": "120 epochs, with lower rates, still wider shifts and erased squares; for the default weights",
+    "long": "120 epochs, with lower rates, still wider shifts and erased squares; for `cifar10_v5`, the default",
     "long_cifar100": '"long" with the temperature of "cifar100", which does not suit it; for `cifar100_v2`',
     "robust": "8 more epochs from `cifar10_v4`, with blur, noise and JPEG; only all_cnn_c, CIFAR-10, no `held_out`",
     "paper": "dropout and whitened images, no batch normalization, 350 epochs",
@@ -281,8 +281,9 @@ NOTES_ON_WEIGHTS = """\
 Accuracy on all test images of the data set, single crop, one training run ([how it is
 measured](../background/measured.md))."""
 NOTES_ON_ROBUSTNESS = """\
-Measured by `docs/cards.py`: changed images on the first 2,000 test images, the rest on all. The calibration error is
-the mean distance between probability and accuracy, in percentage points."""
+Measured by `docs/cards.py`: changed images on the first 2,000 test images, the rest on all. Another processor than that
+of the table above may classify one or two images differently. The calibration error is the mean distance between
+probability and accuracy, in percentage points."""
 NOTE_ON_ALL_CNN_C = """\
 `cifar10_robust_v1` was trained with changes of these kinds and strengths, the others were not. For `transfer_v1`, 2,000
 random test images were changed."""

@@ -9,7 +9,7 @@ Trains a net on CIFAR-10 or CIFAR-100. The same command resumes a training that 
     python train_cifar10.py                                  # all_cnn_c, recipe "best"; downloads CIFAR-10 (170 MB)
     python train_cifar10.py --variant model_a --held-out 5000
     python train_cifar10.py --dataset cifar100
-    python train_cifar10.py --recipe long --set muon_rate=0.04 --set sgd_rate=0.05 --set "phases=((25, 32),)"
+    python train_cifar10.py --recipe long --set erase=0.06 --set "phases=((10, 20), (12, 24), (20, 32))"
 """
 
 import argparse

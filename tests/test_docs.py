@@ -26,7 +26,7 @@ def test_results_are_those_of_the_published_weights():
     assert sorted(tables.RESULTS) == sorted(allconvnet.list_weights())
     for name, row in tables.RESULTS.items():
         record = allconvnet.weights_info(name)
-        # Two images may fall otherwise with another processor's rounding.
+        # Another processor rounds otherwise: two images may be classified differently.
         assert float(row["top1"]) == pytest.approx(record.top1, abs=0.02)
         assert float(row["top5"]) > record.top1
         classes = [found for found in tables.rows_of("per_class.csv") if found["name"] == name]

@@ -86,7 +86,7 @@ def check_top1(record, request, images):
     model = AllConvNet(record.variant, weights=record.tag)
     step = len(pictures) // images
     top1 = evaluate_top1(model, pictures[::step], labels[::step])
-    # On all images two may fall otherwise with another processor's rounding; on fewer, four standard errors.
+    # On all images, another processor may classify two differently; on fewer, four standard errors.
     tolerance = 0.02 if images == record.images else 400 * np.sqrt(record.top1 / 100 * (1 - record.top1 / 100) / images)
     assert top1 == pytest.approx(record.top1, abs=tolerance)
 
