@@ -59,8 +59,8 @@ TASKS = {
 }
 PROBE, TUNE, SCRATCH = "linear probe", "fine-tuning", "from scratch, same epochs"
 STYLES = {PROBE: ("o-", "tab:blue"), TUNE: ("s-", "tab:orange"), SCRATCH: ("^--", "0.45")}
-# The weights of all_cnn_c to start from in the picture, of those that have not seen the classes. Fixed tags: the rows of a
-# method stay comparable when the default changes.
+# The weights of all_cnn_c to start from in the picture, of those that have not seen the classes. Fixed tags: rows stay
+# comparable when the default changes.
 BEST = {
     "10 classes": "transfer",
     "20 superclasses": "cifar10_v4",
