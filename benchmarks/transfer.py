@@ -208,7 +208,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         axis.set_xticks([5, 20, 100, available], ["5", "20", "100", f"all\n{available:,}"])
         axis.minorticks_off()
         axis.set_ylim(0, 100)
-        axis.set_title(f"{task} (weights: {BEST[task]})")
+        axis.set_title(f"{task}, from {BEST[task]}", fontsize=10)
         axis.grid(color="0.9")
     figure.supxlabel("training pictures per class")
     figure.supylabel("top-1 accuracy on test pictures, %")
