@@ -161,7 +161,7 @@ def evaluate_top1(
     Example:
         >>> import allconvnet, numpy as np
         >>> model = allconvnet.AllConvNet("all_cnn_c")
-        >>> allconvnet.evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([0, 9]))
+        >>> allconvnet.evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([4, 9]))
         50.0
     """
     images, labels = as_array("images", images), as_array("labels", labels, whole=True)
