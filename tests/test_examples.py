@@ -4,8 +4,8 @@ import ast
 import csv
 import itertools
 import os
-import re
 import pickle
+import re
 import runpy
 import shutil
 import subprocess
