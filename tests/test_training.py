@@ -36,7 +36,7 @@ MEAN = NORMALIZATION["cifar10"][0]
 TOY = Recipe(phases=((2, 24), (1, 32)), batch_size=8, erase=0.1, temperature=0.5)
 VARIANT = "tiny"
 PARAMS = 1562
-CONTINUED = replace(TOY, start="cifar10_v4", batch_norm=False, muon_rate=0.0, corrupt=0.5)
+CONTINUED = replace(TOY, start="cifar10_v5", batch_norm=False, muon_rate=0.0, corrupt=0.5)
 pytestmark = pytest.mark.usefixtures("tiny")
 
 

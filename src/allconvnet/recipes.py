@@ -98,7 +98,7 @@ class Recipe:
             raise ValueError(f"Whitened images cannot be corrupted. Received: whiten=True, corrupt={self.corrupt}.")
         if not isinstance(self.start, str) or (self.start and (self.whiten or self.batch_norm)):
             received = f"start={shortened(self.start)}, whiten={self.whiten}, batch_norm={self.batch_norm}"
-            raise ValueError('start must be a tag, such as "cifar10_v4", and needs whiten=False and batch_norm=False. '
+            raise ValueError('start must be a tag, such as "cifar10_v5", and needs whiten=False and batch_norm=False. '
                              f"Received: {received}.")  # fmt: skip
         drops = list(self.drops) if isinstance(self.drops, (tuple, list)) else [0]
         whole = all(isinstance(drop, Integral) and drop >= 1 for drop in drops)
@@ -219,7 +219,7 @@ RECIPES: dict[str, Recipe] = {
     # The rate and the batch size were chosen on training images.
     "robust": Recipe(
         phases=((8, 32),),
-        start="cifar10_v4",
+        start="cifar10_v5",
         batch_size=64,
         batch_norm=False,
         erase=0.12,
