@@ -85,7 +85,7 @@ def pytorch_speed(batch_size: int, bfloat16: bool) -> float:
     from torch import nn
 
     layers = []
-    for row, _, inputs in get_spec("all_cnn_c").steps(32, 10)[:-1]:
+    for row, _, inputs in get_spec("all_cnn_c").rows_with_sizes(32, 10)[:-1]:
         padding = row.kernel // 2 if row.padding == "same" else 0
         convolution = nn.Conv2d(inputs, row.filters, row.kernel, row.stride, padding, bias=False)
         layers += [convolution, nn.BatchNorm2d(row.filters), nn.ReLU()]

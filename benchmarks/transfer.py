@@ -237,7 +237,7 @@ def choose() -> None:
 
 
 def train(folder: Path) -> None:
-    """Trains the weights "transfer" in this folder, or goes on training; `docs/publish.py` publishes them."""
+    """Trains the weights "transfer" in this folder, or goes on training."""
     # As `transfer_v1` was trained, before "best" had lower rates.
     recipe = dataclasses.replace(allconvnet.RECIPES["best"], muon_rate=0.15, sgd_rate=0.2)
     options = {"variant": "all_cnn_c", "recipe": recipe, "data": None, "epochs": None, "seed": 0}

@@ -3,7 +3,7 @@
 python examples/train_cifar10.py --recipe best --held-out 5000 --output-dir runs/held_out
 python docs/calibrate.py runs/held_out
 
-It is the temperature at which the held-out images have the least cross-entropy. Needs matplotlib.
+It is the temperature at which the held-out images have the least cross-entropy. Needs matplotlib and SciPy.
 """
 
 import argparse
@@ -16,22 +16,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from cards import calibration_error, predict
+from scipy.special import softmax
 
 import allconvnet
 from allconvnet.data import load
-
-
-def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of the divided logits."""
-    scores = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
-    return scores / scores.sum(axis=1, keepdims=True)
 
 
 def fitted(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature with the least cross-entropy, to a hundredth."""
 
     def cross_entropy(temperature: float) -> float:
-        return -np.log(probabilities(logits, temperature)[np.arange(len(labels)), labels]).mean()
+        return -np.log(softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]).mean()
 
     return min(np.arange(20, 301) / 100, key=cross_entropy)
 
@@ -49,7 +44,7 @@ def main(run: Path) -> None:
     logits = before * predict(model, images).astype("float64")
     right = logits.argmax(axis=1) == labels
     for temperature in dict.fromkeys((1.0, before, fitted(logits, labels))):
-        error = calibration_error(probabilities(logits, temperature), right)
+        error = calibration_error(softmax(logits / temperature, axis=1), right)
         print(f"temperature {temperature:.2f}: calibration error {error:.2f} points on {len(labels):,} held-out images")
 
 

@@ -95,6 +95,7 @@ def draw_confusions(labels: np.ndarray, predicted: np.ndarray, names: tuple[str,
 def measure(name: str) -> tuple[dict, list[dict]]:
     """The row of results.csv and those of per_class.csv."""
     record = allconvnet.weights_info(name)
+    name = record.name  # "all_cnn_c.cifar10" is another name of the default.
     images, labels = load(record.dataset)[1]
     model = allconvnet.AllConvNet(record.variant, weights=name)
     scores = predict(model, images)
@@ -147,7 +148,7 @@ def main() -> None:
         row, classes = measure(name)
         print(*(f"{key} {value}" for key, value in row.items()), flush=True)
         for path, new in zip(paths, ([row], classes), strict=True):
-            kept = {*allconvnet.list_weights()} - {name}
+            kept = {*allconvnet.list_weights()} - {row["name"]}
             write(path, [old for old in rows_of(path.name) if old["name"] in kept] + new)
 
 

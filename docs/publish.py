@@ -37,6 +37,7 @@ def main(run: Path, tag: str, default: bool) -> None:
         "a published tag never changes, and this one is there": name in tables or folder.exists(),
         "it is not trained on all images and measured on the test's": (result["images"], result["split"])
         != (count, "test"),
+        "its recipe has no name": result["recipe_name"] == "custom",
     }
     for objection, holds in objections.items():
         if holds:

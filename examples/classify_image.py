@@ -70,7 +70,8 @@ def contact_sheet(labels: dict[Path, Labels], fit: str) -> np.ndarray:
 def write_csv(path: Path, labels: dict[Path, Labels], top: int) -> None:
     """A row for each picture: file, label, score, label_2, score_2, ..."""
     ends = ["", *(f"_{rank}" for rank in range(2, top + 1))]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # Bytes of a name that are not UTF-8 are written as they are.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file)
         table.writerow(["file", *(f"{field}{end}" for end in ends for field in ("label", "score"))])
         for picture, pairs in labels.items():
@@ -120,7 +121,8 @@ def main() -> None:
                 continue
             labels[path] = result
             line = "  ".join(f"{label} {100 * score:.1f} %" for label, score in result)
-            tqdm.write(f"{path.name:{width}}  {line}")
+            name = path.name.encode(errors="backslashreplace").decode()  # May have bytes that are not UTF-8.
+            tqdm.write(f"{name:{width}}  {line}")
     except (OSError, ValueError) as error:  # Of the arguments: no such weights, or more labels than classes.
         sys.exit(str(error))
     if arguments.csv:

@@ -25,12 +25,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset
-import pyarrow.parquet as pq
-import ray
 
 import allconvnet
+
+try:
+    import pyarrow as pa
+    import pyarrow.dataset
+    import pyarrow.parquet as pq
+    import ray
+except ImportError as error:
+    sys.exit(f'{error}; this example needs Ray Data: pip install "ray[data]"')
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -52,7 +56,8 @@ def find_blocks(arguments: argparse.Namespace) -> tuple[list[dict], int]:
             blocks += [{"paths": [path], "group": group, "start": start} for start in starts]
     if not blocks or (pictures and tables):
         sys.exit(f"{folder} must hold either pictures ({', '.join(sorted(SUFFIXES))}) or Parquet files with pictures.")
-    listing = "".join(f"{os.path.relpath(path, folder)}\0{os.path.getsize(path)}\0" for path in pictures or tables)
+    top = folder if folder.is_dir() else folder.parent
+    listing = "".join(f"{os.path.relpath(path, top)}\0{os.path.getsize(path)}\0" for path in pictures or tables)
     output = str(arguments.output / "block-{:06}.parquet")
     return [block | {"output": output.format(i)} for i, block in enumerate(blocks)], zlib.crc32(os.fsencode(listing))
 
@@ -138,9 +143,12 @@ def check_output(arguments: argparse.Namespace, files: int) -> None:
     """Refuses a folder of labels of another input or of other settings."""
     import _quiet  # noqa: F401 - loads Keras without TensorFlow's start-up messages
 
-    model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
-    scores = np.zeros((1, *model.output_shape[1:]))
-    allconvnet.decode_predictions(scores, top=arguments.top, weights=arguments.weights)
+    try:
+        model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
+        scores = np.zeros((1, *model.output_shape[1:]))
+        allconvnet.decode_predictions(scores, top=arguments.top, weights=arguments.weights)
+    except (OSError, ValueError) as error:  # No such net or weights, or more labels than classes.
+        sys.exit(str(error))
     weights = zlib.crc32(b"".join(array.tobytes() for array in model.get_weights()))
     names = ("image_column", "name_column", "variant", "top", "fit", "block")
     settings = {name: str(getattr(arguments, name)) for name in names} | {"weights": weights, "files": files}

@@ -36,9 +36,7 @@ def main() -> None:
     if arguments.output:
         np.save(arguments.output, features)
 
-    # Centered, so that features common to all pictures do not count as similarity.
-    vectors = features - features.mean(axis=0)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
+    vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
     likeness = vectors @ vectors.T - 2 * np.eye(len(vectors))
     for path, row in zip(arguments.paths, likeness, strict=True):
         print(f"{path.name:16} is most like {arguments.paths[row.argmax()].name:16} cosine {row.max():5.2f}")

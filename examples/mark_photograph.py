@@ -88,6 +88,8 @@ def main() -> None:
         arguments.variant, weights=arguments.weights, input_shape=(None, None, 3), dense_prediction=True
     )
     scores = model.predict(photograph[None], verbose=0)[0]
+    # Without the last windows of strided_cnn_b, which may reach a pixel beyond the photograph.
+    scores = scores[: (size[0] - SIDE) // STRIDE + 1, : (size[1] - SIDE) // STRIDE + 1]
     found = find(scores, arguments.weights, arguments.top, arguments.at_least)
     print(f"{size[1]}x{size[0]} pixels, {scores.shape[1]}x{scores.shape[0]} windows")
     for row, column, label, score in found:

@@ -61,6 +61,8 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, help="folder of the run (default: <variant>-cifar10-<recipe>-seed0)")
     arguments = vars(parser.parse_args())
     processes, process, address = (arguments.pop(name) for name in ("processes", "process", "address"))
+    if processes < 1 or (process is not None and address is None):
+        parser.error("--processes must be at least 1, and --process needs --address")
     if importlib.util.find_spec("jax") is None:
         sys.exit("This example needs JAX: pip install jax")
     if process is None:
@@ -72,7 +74,10 @@ def main() -> None:
 
     keras.distribution.initialize(address, processes, process)
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-    result = allconvnet.fit_cifar10(**arguments)
+    try:
+        result = allconvnet.fit_cifar10(**arguments)
+    except (OSError, ValueError) as error:  # Such as no such recipe, or no data.
+        sys.exit(str(error))
     if process == 0:
         print(f"top-1 on {result.images:,} {result.split} images: {result.top1:.2f} %; weights: {result.weights}")
 

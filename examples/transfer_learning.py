@@ -43,7 +43,8 @@ BATCH = 32
 
 def read_folders(folder: Path) -> tuple[Split, Split, list[str]]:
     """Training pictures, test pictures (a fifth of each class) and class names, from a subfolder for each class."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    folders = [path for path in folder.glob("[!.]*") if path.is_dir()]
+    names = sorted(path.name for path in folders)
     if len(names) < 2:
         sys.exit(f"{folder} must have a subfolder of pictures for each of two or more classes; found {names}.")
     images, labels = [], []
@@ -142,6 +143,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.output.name.endswith(".weights.h5"):
         parser.error(f"--output must end in .weights.h5, got {arguments.output}")
+    if not arguments.output.parent.is_dir():
+        parser.error(f"--output {arguments.output} must be in a folder that exists")
     if arguments.folder:
         train, test, names = read_folders(arguments.folder)
     else:

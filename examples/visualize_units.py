@@ -35,7 +35,7 @@ def strongest(model: keras.Model, layer: str, images: np.ndarray, channels: int,
     best, place = [], []
     for start in range(0, len(images), 500):
         values = maps.predict_on_batch(images[start : start + 500])[..., :channels]
-        flat = values.reshape(len(values), -1, channels)
+        flat = values.reshape(len(values), -1, values.shape[-1])
         best.append(flat.max(axis=1))
         place.append(flat.argmax(axis=1))
         columns = values.shape[2]
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Visualize what units of an all convolutional net respond to.")
     parser.add_argument("--variant", default="all_cnn_c", help="name of the net (default: %(default)s)")
     parser.add_argument("--weights", default="cifar10", help="tag of published weights (default: %(default)s)")
-    parser.add_argument("--layers", nargs="+", default=["relu3", "relu6"], help="default: relu3 relu6")
+    parser.add_argument("--layers", nargs="+", help="default: relu3 relu6, as far as the net has them")
     parser.add_argument(
         "--channels", type=int, default=8, help="number of channels, from the first (default: %(default)s)"
     )
@@ -105,10 +105,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help=f"folder or archive of the data set (default: {places})")
     parser.add_argument("--output", type=Path, default=Path(), help="folder of the pictures (default: the current one)")
     arguments = parser.parse_args()
+    if not arguments.output.is_dir():
+        parser.error(f"--output {arguments.output} must be a folder that exists")
     record = allconvnet.weights_info(f"{arguments.variant}.{arguments.weights.rpartition('.')[2]}")
     load = getattr(allconvnet, f"load_{record.dataset}")
     model = allconvnet.AllConvNet(arguments.variant, weights=arguments.weights)
     there = [layer.name for layer in model.layers if "relu" in layer.name]
+    arguments.layers = arguments.layers or [layer for layer in ("relu3", "relu6") if layer in there]
     if unknown := [layer for layer in arguments.layers if layer not in there]:
         parser.error(f"{arguments.variant} has no --layers {' '.join(unknown)}; it has {' '.join(there)}")
     try:

@@ -1,5 +1,6 @@
 """`examples/classify_many.py` with Ray: on this machine, and on a cluster of two nodes of which one is killed."""
 
+import argparse
 import os
 import re
 import shutil
@@ -76,9 +77,23 @@ def test_refused_input(tmp_path):
     shutil.copytree(EXAMPLES / "pictures", tmp_path / "photos")
     assert run(tmp_path, "photos", "--output", "photos/labels")[2].endswith("must not be in the folder of the input\n")
     assert run(tmp_path, "nothing")[2].endswith("nothing must be a folder or a Parquet file\n")
+    assert run(tmp_path, "photos", "--weights", "nosuch")[2].startswith("Unknown weights for 'all_cnn_c'.")
     pq.write_table(pa.table({"image": [b"bad"]}), tmp_path / "photos/photos.parquet")
     assert "has the columns ['image'], not ['file', 'image']" in run(tmp_path, "photos")[2]
     assert "must hold either pictures" in run(tmp_path, "photos", "--name-column", "image")[2]
+
+
+def test_another_file_has_another_checksum(tmp_path):
+    """Also if it is the only one, and as large."""
+    import classify_many
+
+    checksums = set()
+    for name in ("a.parquet", "b.parquet"):
+        pq.write_table(pa.table({"image": [b"bad"], "file": ["1.png"]}), tmp_path / name)
+        columns = {"image_column": "image", "name_column": "file"}
+        arguments = argparse.Namespace(input=tmp_path / name, output=tmp_path / "labels", block=500, **columns)
+        checksums.add(classify_many.find_blocks(arguments)[1])
+    assert len(checksums) == 2
 
 
 def test_one_of_two_nodes_is_killed(tmp_path):

@@ -58,27 +58,34 @@ def test_examples_fit_a_gallery(script):
 
 def test_classify_image(tmp_path):
     """Two of four pictures cannot be read: they are listed at the end, the others are in the table."""
-    for name in ("cat.jpg", "ship.png"):
-        shutil.copy(EXAMPLES / "pictures" / name, tmp_path)
+    shutil.copy(EXAMPLES / "pictures/cat.jpg", tmp_path)
+    latin1 = os.fsdecode(b"ship\xe9.png")
+    shutil.copy(EXAMPLES / "pictures/ship.png", tmp_path / latin1)
     (tmp_path / "bad.png").write_bytes(b"bad")
     options = [".", "nowhere.jpg", "--csv", "labels.csv", "--no-sheet", "--top", "2"]
     seen, terminal = os.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
     command = [sys.executable, str(EXAMPLES / "classify_image.py"), *options]
-    result = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal, text=True)
+    # As in most locales: Python is less strict in those that are called C.
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=terminal, text=True, check=False
+    )
     os.close(terminal)
     messages = os.read(seen, 1 << 16).decode()
     os.close(seen)
     assert result.returncode == 1
     assert re.fullmatch(r"cat.jpg {6}cat (9\d|100)\.\d %  [a-z]+ \d\.\d %", result.stdout.splitlines()[0])
+    assert result.stdout.splitlines()[1].startswith(r"ship\udce9.png")
     assert "0/4 [00:00<?, ? pictures/s]" in messages, "progress"
     *_, head, bad, nowhere = messages.splitlines()
     assert head.endswith("2 of 4 pictures could not be read:")
     assert bad.startswith("  bad.png: OpenCV cannot read this as a picture.")
     assert nowhere.startswith("  nowhere.jpg: There is no picture")
     assert "absl" not in messages
-    rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
-    assert [(row["file"], row["label"]) for row in rows] == [("cat.jpg", "cat"), ("ship.png", "ship")]
+    table = (tmp_path / "labels.csv").read_text("utf-8", errors="surrogateescape")
+    rows = list(csv.DictReader(table.splitlines()))
+    assert [(row["file"], row["label"]) for row in rows] == [("cat.jpg", "cat"), (latin1, "ship")]
     assert float(rows[0]["score"]) > 0.9 > float(rows[0]["score_2"])
     assert not (tmp_path / "contact_sheet.png").exists()
 
@@ -240,6 +247,7 @@ def test_transfer_learning(tmp_path):
                 str(tmp_path / "pictures" / name / f"{number}.png"), np.full((40, 32, 3), pixel + number, np.uint8)
             )
     (tmp_path / "pictures/dark/bad.png").write_bytes(b"bad")
+    (tmp_path / "pictures/.ipynb_checkpoints").mkdir()
     lines = run("transfer_learning.py", tmp_path, "pictures", "--epochs", "3")
     assert lines[0].startswith("Left out: pictures/dark/bad.png: OpenCV cannot read this as a picture")
     assert lines[1] == "16 training pictures, 2 classes, 4 test pictures"
@@ -278,6 +286,7 @@ def test_transfer_learning_without_cifar100(tmp_path, monkeypatch, capsys):
         ("transfer_learning.py", "sklearn", "this example needs scikit-learn and matplotlib: pip install scikit-learn"),
         ("transfer_learning.py", "matplotlib", "this example needs scikit-learn and matplotlib: pip install"),
         ("train_distributed.py", "jax", "This example needs JAX: pip install jax"),
+        ("classify_many.py", "pyarrow", 'this example needs Ray Data: pip install "ray[data]"'),
     ],
 )
 def test_missing_package_is_one_line(tmp_path, script, package, message):
@@ -309,6 +318,10 @@ def test_missing_package_is_one_line(tmp_path, script, package, message):
         ("transfer_learning", "nowhere", "nowhere must have a subfolder of pictures for each of two or more classes"),
         ("transfer_learning", "folders", "folders/b: There is no picture that can be read."),
         ("transfer_learning", "few", "few has too few pictures: "),
+        ("transfer_learning", "few --output nowhere/few.weights.h5", "must be in a folder that exists"),
+        ("train_distributed", "--processes 0", "--processes must be at least 1"),
+        ("train_distributed", "--process 0", "--process needs --address"),
+        ("visualize_units", "--output nowhere", "--output nowhere must be a folder that exists"),
         ("visualize_units", "--weights cifar", "Unknown weights. Received: weights='all_cnn_c.cifar'."),
         ("visualize_units", "--variant model_a --layers relu6", "model_a has no --layers relu6; it has relu1"),
     ],
@@ -331,6 +344,11 @@ def test_feature_extraction(tmp_path):
     lines = run("feature_extraction.py", tmp_path, "--output", "features.npy")
     assert len(lines) == 10
     assert all(" is most like " in line for line in lines)
+    # Two pictures are alike to a degree; centered vectors of two would be opposite whatever they show.
+    pictures = [str(EXAMPLES / "pictures" / name) for name in ("cat.jpg", "dog.png")]
+    likeness = [float(line.split()[-1]) for line in run("feature_extraction.py", tmp_path, *pictures)]
+    assert likeness[0] == likeness[1]
+    assert 0 < likeness[0] < 1
     assert np.load(tmp_path / "features.npy").shape == (10, 3840)
 
 

@@ -156,6 +156,7 @@ def test_publish_weights_for_transfer(published):
         ("cifar100_v9", {"split": "held out"}, "measured on the test's"),
         ("cifar100_v9", {"images": 45_000}, "not trained on all images"),
         ("transfer_v9", {"dataset": "transfer"}, "not trained on all images"),
+        ("cifar100_v9", {"recipe_name": "custom"}, "its recipe has no name"),
     ],
 )
 def test_what_is_not_published(tag, changes, match, published):
