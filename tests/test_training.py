@@ -213,7 +213,7 @@ def test_resumes_after_sigkill(undisturbed, tmp_path, toy_cifar10):
     process = start(tmp_path, toy_cifar10)
     _, errors = process.communicate()
     assert process.returncode == 0, errors[-3000:]
-    assert without_seconds(read_log(log.parent)) == undisturbed
+    assert without_seconds(read_log(log.parent)) == undisturbed, log.read_text()
 
 
 @pytest.mark.parametrize(("owner", "writer"), [(csv.DictWriter, "writerows"), (np, "savez")])
