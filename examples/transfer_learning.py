@@ -43,8 +43,7 @@ BATCH = 32
 
 def read_folders(folder: Path) -> tuple[Split, Split, list[str]]:
     """Training pictures, test pictures (a fifth of each class) and class names, from a subfolder for each class."""
-    folders = [path for path in folder.glob("[!.]*") if path.is_dir()]
-    names = sorted(path.name for path in folders)
+    names = sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
     if len(names) < 2:
         sys.exit(f"{folder} must have a subfolder of pictures for each of two or more classes; found {names}.")
     images, labels = [], []
