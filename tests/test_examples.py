@@ -332,6 +332,7 @@ def test_errors_of_arguments(script, arguments, match, tmp_path, monkeypatch, ca
         cv2.imwrite(str(tmp_path / name), np.zeros((300, 120, 3), np.uint8))
     (tmp_path / "folders/b").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())  # train_distributed.py changes it for its processes.
     path = str(EXAMPLES / f"{script}.py")
     monkeypatch.setattr(sys, "argv", [path, *arguments.split()])
     with pytest.raises(SystemExit, match=r"^(2|\D)") as ended:
