@@ -364,6 +364,22 @@ def test_recipe_that_starts_from_published_weights(tmp_path, toy_cifar10):
         np.testing.assert_allclose(found, (before + after) / 2, rtol=1e-3, atol=1e-5)
 
 
+def test_recipe_that_starts_from_a_file(run, tmp_path, toy_cifar10):
+    """From the file's own logits; images can be held out."""
+    recipe = replace(CONTINUED, start=str(run[1].weights), sgd_rate=1e-9, temperature=1.0)
+    arguments = {"data": toy_cifar10, "epochs": 1, "precision": "float32"}
+    result = fit_cifar10(VARIANT, recipe=recipe, held_out=16, output_dir=tmp_path / "run", **arguments)
+    assert (result.split, result.images) == ("held out", 16)
+    for before, after in zip(run[1].model.get_weights(), result.model.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-5)
+    for fit, start, match in [
+        (fit_cifar10, "nowhere.h5", r"nowhere.h5"),
+        (fit_cifar100, recipe.start, r"must start from weights for 100 classes. Received: start='.*' with 10 classes"),
+    ]:
+        with pytest.raises((OSError, ValueError), match=match):
+            fit(VARIANT, recipe=replace(recipe, start=start), output_dir=tmp_path / start[:7], **arguments)
+
+
 def test_cifar100(tmp_path, toy_cifar10):
     train, (images, labels) = toy_cifar10
     data = train, (images, labels + 90)

@@ -15,6 +15,7 @@ from allconvnet._backend import native_precision, processes
 from allconvnet._errors import check_choice, check_number, checked_path, listed, unknown
 from allconvnet._run import Run
 from allconvnet._specs import Variant, get_spec
+from allconvnet._weight_files import user_file
 from allconvnet._weights import CLASS_NAMES, list_weights, weights_info
 from allconvnet.data import Split, load
 from allconvnet.recipes import RECIPES, Recipe
@@ -46,7 +47,7 @@ def checked_recipe(call: FitArguments) -> Recipe:
     recipe = RECIPES.get(call.recipe) if isinstance(call.recipe, str) else call.recipe
     if not isinstance(recipe, Recipe):
         raise unknown("recipe", call.recipe, RECIPES)
-    if recipe.start:
+    if recipe.start and user_file(recipe.start) is None:
         records = [record for record in map(weights_info, list_weights(call.variant)) if record.dataset == call.dataset]
         tags = {tag for record in records for tag in (record.tag, record.dataset)}
         if recipe.start not in tags:

@@ -22,8 +22,9 @@ class Recipe:
     """How a net is trained. A recipe with invalid values raises ValueError when it is created.
 
     Attributes:
-        start: tag of the published weights to start from, without their temperature; "" means random weights. With a
-            tag, the result is the mean of the published and the trained weights (https://arxiv.org/abs/2109.01903).
+        start: weights to start from: the tag of published ones, which are taken without their temperature, or a path or
+            URL as for `AllConvNet`; "" means random weights. With a start, the result is the mean of these and the
+            trained weights (https://arxiv.org/abs/2109.01903).
         phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
         batch_size: images in a step. An incomplete last batch of an epoch is dropped.
         batch_norm: whether to train with batch normalization after each convolution; it is folded away at the end.
@@ -98,7 +99,7 @@ class Recipe:
             raise ValueError(f"Whitened images cannot be corrupted. Received: whiten=True, corrupt={self.corrupt}.")
         if not isinstance(self.start, str) or (self.start and (self.whiten or self.batch_norm)):
             received = f"start={shortened(self.start)}, whiten={self.whiten}, batch_norm={self.batch_norm}"
-            raise ValueError('start must be a tag, such as "cifar10_v5", and needs whiten=False and batch_norm=False. '
+            raise ValueError('start must be a tag, path or URL, and needs whiten=False and batch_norm=False. '
                              f"Received: {received}.")  # fmt: skip
         drops = list(self.drops) if isinstance(self.drops, (tuple, list)) else [0]
         whole = all(isinstance(drop, Integral) and drop >= 1 for drop in drops)

@@ -21,7 +21,7 @@ from allconvnet._fit_arguments import Data, FitArguments, Precision, check_label
 from allconvnet._graph import check_model_pixels
 from allconvnet._run import Run
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
-from allconvnet._weight_files import save_weights
+from allconvnet._weight_files import save_weights, user_file
 from allconvnet._weights import CLASS_NAMES, weights_info
 from allconvnet.data import Split
 from allconvnet.models import AllConvNet, Form, build
@@ -277,9 +277,13 @@ def _net(run: Run, form: Form) -> keras.Model:
 
 
 def _start(run: Run) -> list[np.ndarray]:
-    """The published weights that the recipe starts from, as they were before the logits were divided."""
+    """The weights that the recipe starts from; published ones as they were before the logits were divided."""
     net = AllConvNet(run.variant, weights=run.recipe.start)
-    _scale_logits(net, RECIPES[weights_info(f"{run.variant}.{run.recipe.start}").recipe].temperature)
+    if user_file(run.recipe.start) is None:
+        _scale_logits(net, RECIPES[weights_info(f"{run.variant}.{run.recipe.start}").recipe].temperature)
+    if net.output_shape[-1] != (classes := len(CLASS_NAMES[run.dataset])):
+        received = f"start={run.recipe.start!r} with {net.output_shape[-1]} classes"
+        raise ValueError(f"The recipe must start from weights for {classes} classes. Received: {received}.")
     return net.get_weights()
 
 
