@@ -74,7 +74,7 @@ def test_calibration_error():
 
 
 def test_temperature(tmp_path, monkeypatch, capsys):
-    """Labels drawn with the probabilities of logits that are then multiplied by 0.6."""
+    """Labels drawn with the probabilities of logits that are then multiplied by 0.6; a change turns them around."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 3, (20_000, 10))
     cumulated = calibrate.softmax(logits, axis=1).cumsum(axis=1)
@@ -88,9 +88,12 @@ def test_temperature(tmp_path, monkeypatch, capsys):
     (tmp_path / "result.json").write_text(json.dumps(result))
     monkeypatch.setattr(calibrate, "load", lambda dataset: ((logits, labels), None))
     monkeypatch.setattr(calibrate, "predict", lambda model, images: 0.6 / 0.5 * images)
+    monkeypatch.setattr(calibrate, "CORRUPTIONS", {"turned": np.negative})
     monkeypatch.setattr(allconvnet, "AllConvNet", lambda variant, weights, classifier_activation: None)
     calibrate.main(tmp_path)
-    lines = capsys.readouterr().out.splitlines()
+    *lines, unchanged, turned = capsys.readouterr().out.splitlines()
+    assert unchanged == f"unchanged: top-1 {100 * (logits.argmax(axis=1) == labels)[5000:].mean():.2f} %"
+    assert turned == f"turned: top-1 {100 * (logits.argmin(axis=1) == labels)[5000:].mean():.2f} %"
     errors = {line[:16]: float(line.split()[4]) for line in lines}
     assert list(errors)[:2] == ["temperature 1.00", "temperature 0.50"]
     assert errors["temperature 1.00"] > 5
