@@ -49,7 +49,7 @@ RECIPE_NOTES = {
     "fast": "6 epochs: batch normalization, Muon, small images first, label smoothing",
     "best": "22 epochs, with larger images and wider shifts; the default of `fit_cifar10`",
     "cifar100": '"best" with higher rates and another temperature; the default of `fit_cifar100`',
-    "long": "120 epochs, with lower rates, still wider shifts and erased squares; for `cifar10_v5`, the default",
+    "long": "120 epochs, with lower rates, still wider shifts and erased squares; for `cifar10_v5`",
     "long_cifar100": '"long" with the temperature of "cifar100", which does not suit it; for `cifar100_v2`',
     "robust": "8 more epochs from `cifar10_v5`, with blur, noise and JPEG; only all_cnn_c, CIFAR-10, no `held_out`",
     "paper": "dropout and whitened images, no batch normalization, 350 epochs",

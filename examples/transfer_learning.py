@@ -1,6 +1,6 @@
 """
-Fine-tune on new classes
-========================
+Train on new classes
+====================
 
 Trains a pretrained net on new classes, from few pictures:
 

@@ -2,7 +2,7 @@
 Visualize units
 ===============
 
-Draws the paper's figures with published weights, on test images of their data set:
+Shows what a net with published weights responds to, on test images of their data set:
 
 .. code-block:: sh
 
