@@ -13,6 +13,7 @@ from keras import layers, ops
 from allconvnet import (
     AllConvNet,
     class_activation_map,
+    explain,
     guided_backprop,
     load_images,
     receptive_field,
@@ -393,6 +394,7 @@ def test_class_map_of_some_classes(net, pictures):
     assert np.array_equal(class_activation_map(net, pictures, [8, 0]), maps[..., [8, 0]])
     assert np.array_equal(class_activation_map(net, pictures, 5), maps[..., [5]])
     assert np.array_equal(class_activation_map(net, pictures, batch_size=1 << 63), maps)
+    assert explain._graph_of_maps(net) is explain._graph_of_maps(net), "it would be compiled again"
 
 
 @pytest.mark.parametrize("classes", [10, [0, -1], 0.5, [[1]]])

@@ -395,8 +395,16 @@ def test_weights_without_top_and_with_one_channel(saved):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_normalization_travels_with_the_file(tmp_path):
+def one_scale(layer, *args, **kwargs):
+    if layer.name == "normalization":
+        layer = keras.layers.Rescaling(0.01, name="normalization")
+    return layer(*args, **kwargs)
+
+
+@pytest.mark.parametrize("call", [lambda layer, *args, **kwargs: layer(*args, **kwargs), one_scale])
+def test_normalization_travels_with_the_file(call, tmp_path):
     model = models.build(SPECS["all_conv_keras"], models.Form((32, 32, 3), NORMALIZATION["cifar10"], 10))
+    model = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
     path = tmp_path / "x.weights.h5"
     save_weights(model, path, variant="all_conv_keras", class_names=[*"abcdefghij"], dtype="float32")
     images = pixels()

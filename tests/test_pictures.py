@@ -52,6 +52,8 @@ def test_color_bar():
     assert picture[-20:, :20].min() < 100
     assert picture[-20:, -20:].min() < 100
     assert to_picture(np.zeros((1, 8, 8, 3)), cell=64).shape == (70, 70, 3), "gradients have none"
+    white = to_picture(np.zeros_like(maps), cell=64)[-(12 + 20 + 3)]
+    assert white[35].min() > 240, "0 is white, also where it is the largest value"
 
 
 def test_labels():

@@ -63,7 +63,7 @@ def test_rates_rise_and_fall():
             "cifar10_v5",
             r"start must be a tag.*needs whiten=False and batch_norm=False",
         ),
-        ("start", None, r"start must be a tag, path or URL.*Received: start=None"),
+        ("start", None, r"start must be a tag or a path, as a string and not a URL.*Received: NoneType, "),
         ("corrupt", 2, r"Invalid corrupt. Received: corrupt=2. Allowed: 0 to 1"),
         ("nesterov", False, r"Muon needs batch_norm=True and nesterov=True"),
         ("temperature", 0, r"Invalid temperature. Received: temperature=0. Allowed: 0.01 to 100"),

@@ -1,5 +1,6 @@
 """Folders of runs that are damaged, shared or cannot be written."""
 
+import errno
 import io
 import shutil
 import threading
@@ -107,8 +108,17 @@ def test_damaged_file_is_named(run, name, damage):
 
 
 def test_numbers_of_numpy_in_a_recipe_are_those_of_python(run):
-    numpy = replace(run["recipe"], batch_size=np.int64(run["recipe"].batch_size), nesterov=np.True_)
-    assert fit_cifar10(**run | {"recipe": numpy}).top1 == fit_cifar10(**run).top1
+    phases = tuple((np.int64(epochs), np.int64(side)) for epochs, side in run["recipe"].phases)
+    numpy = replace(run["recipe"], phases=phases, batch_size=np.int64(run["recipe"].batch_size), nesterov=np.True_)
+    new = run | {"output_dir": run["output_dir"].with_name("new")}
+    assert fit_cifar10(**new | {"recipe": numpy}).history == fit_cifar10(**new).history
+
+
+def test_folder_of_a_file_system_without_locks(run):
+    no_locks = OSError(errno.ENOLCK, "No locks available")
+    with mock.patch("allconvnet._run.fcntl.flock", side_effect=no_locks) as flock:
+        fit_cifar10(**run)
+    assert flock.called
 
 
 def test_damaged_log_and_weights_are_written_again(run, finished):

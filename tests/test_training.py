@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -268,11 +270,11 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
         ({"precision": "float16"}, r"Unknown precision. Received: precision='float16'.* Allowed: 'auto', "),
         (
             {"recipe": replace(CONTINUED, start="cifar10_v99")},
-            r"starts from 'cifar10_v99'. Weights of 'all_cnn_c' for 'cifar10'",
+            r"Unknown weights for 'all_cnn_c'. Received: weights='cifar10_v99'",
         ),
         (
             {"recipe": replace(CONTINUED, start="cifar100_v1")},
-            r"starts from 'cifar100_v1'. Weights of 'all_cnn_c' for 'cifar10': 'cifar10'",
+            r"starts from 'cifar100_v1'. It must have 10 classes, and normalize .* Received: 100 classes",
         ),
         ({"recipe": CONTINUED, "held_out": 5}, r"none can be held out. Received: held_out=5"),
         ({"recipe": None}, r"Unknown recipe. Received: recipe=None"),
@@ -372,12 +374,25 @@ def test_recipe_that_starts_from_a_file(run, tmp_path, toy_cifar10):
     assert (result.split, result.images) == ("held out", 16)
     for before, after in zip(run[1].model.get_weights(), result.model.get_weights(), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-5)
+    unit, none = tmp_path / "unit.h5", str(tmp_path / "none.h5")
+    shutil.copy(recipe.start, unit)
+    shutil.copy(recipe.start, none)
+    with h5py.File(none, "r+") as file:
+        file.attrs["mean"] = np.zeros(3)
     for fit, start, match in [
         (fit_cifar10, "nowhere.h5", r"nowhere.h5"),
-        (fit_cifar100, recipe.start, r"must start from weights for 100 classes. Received: start='.*' with 10 classes"),
+        (fit_cifar100, recipe.start, r"must have 100 classes, .* Received: 10 classes"),
+        (fit_cifar10, none, r"normalize its input as nets for 'cifar10'"),
     ]:
         with pytest.raises((OSError, ValueError), match=match):
-            fit(VARIANT, recipe=replace(recipe, start=start), output_dir=tmp_path / start[:7], **arguments)
+            fit(VARIANT, recipe=replace(recipe, start=start), output_dir=tmp_path / "other", **arguments)
+    # The same path, but no longer the same file.
+    arguments |= {"recipe": replace(recipe, start=str(unit)), "output_dir": tmp_path / "other"}
+    fit_cifar10(VARIANT, **arguments)
+    with h5py.File(unit, "r+") as file:
+        file["layers/conv2d/vars/1"][0] += 1
+    with pytest.raises(ValueError, match=r"holds another run.*'data_crc32'"):
+        fit_cifar10(VARIANT, **arguments)
 
 
 def test_cifar100(tmp_path, toy_cifar10):

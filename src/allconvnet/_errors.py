@@ -1,4 +1,4 @@
-"""What error messages share: values in short, lists of names, the closest name, ranges of numbers."""
+"""Checks of arguments, and the errors that they raise."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows syncs only files that are open for writing.
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

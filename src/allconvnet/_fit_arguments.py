@@ -12,11 +12,12 @@ import numpy as np
 
 from allconvnet._arrays import as_array
 from allconvnet._backend import native_precision, processes
-from allconvnet._errors import check_choice, check_number, checked_path, listed, unknown
+from allconvnet._errors import check_choice, check_number, checked_path, unknown
+from allconvnet._files import sha256_of
 from allconvnet._run import Run
 from allconvnet._specs import Variant, get_spec
-from allconvnet._weight_files import user_file
-from allconvnet._weights import CLASS_NAMES, list_weights, weights_info
+from allconvnet._weight_files import read_weights, user_file
+from allconvnet._weights import CLASS_NAMES
 from allconvnet.data import Split, load
 from allconvnet.recipes import RECIPES, Recipe
 
@@ -47,13 +48,13 @@ def checked_recipe(call: FitArguments) -> Recipe:
     recipe = RECIPES.get(call.recipe) if isinstance(call.recipe, str) else call.recipe
     if not isinstance(recipe, Recipe):
         raise unknown("recipe", call.recipe, RECIPES)
-    if recipe.start and user_file(recipe.start) is None:
-        records = [record for record in map(weights_info, list_weights(call.variant)) if record.dataset == call.dataset]
-        tags = {tag for record in records for tag in (record.tag, record.dataset)}
-        if recipe.start not in tags:
-            raise ValueError(f"The recipe starts from {recipe.start!r}. Weights of {call.variant!r} for "
-                             f"{call.dataset!r}: {listed(tags)}.")  # fmt: skip
-        if call.held_out:
+    if recipe.start:
+        found = read_weights(call.variant, recipe.start)
+        classes, normalization = len(CLASS_NAMES[call.dataset]), spec.normalization_for(call.dataset)
+        if found.classes != classes or not np.allclose(found.normalization, normalization):
+            raise ValueError(f"The recipe starts from {recipe.start!r}. It must have {classes} classes, and normalize "
+                             f"its input as nets for {call.dataset!r}. Received: {found.classes} classes.")  # fmt: skip
+        if call.held_out and user_file(recipe.start) is None:
             raise ValueError(f"{recipe.start!r}, from which the recipe starts, is trained on all training images: "
                              f"none can be held out. Received: held_out={call.held_out}.")  # fmt: skip
     recipe = recipe if call.epochs is None else recipe.resized(call.epochs)
@@ -74,6 +75,8 @@ def new_run(call: FitArguments, recipe: Recipe, train: Split, test: Split) -> Ru
     checksum = 0
     for part in (*train, *test):
         checksum = zlib.crc32(np.ascontiguousarray(part).data, checksum)
+    if file := user_file(recipe.start):
+        checksum = zlib.crc32(sha256_of(file).encode(), checksum)
     count = len(train[0]) - call.held_out
     if count < recipe.batch_size:
         received = f"{len(train[0])} training images, held_out={call.held_out}, batch_size={recipe.batch_size}"

@@ -81,6 +81,8 @@ class Run:
             except BlockingIOError:
                 raise ValueError(f"Another run is training in {str(self.folder)!r}; pass another output_dir, or wait "
                                  "until it ends.") from None  # fmt: skip
+            except OSError:
+                pass  # Some shared file systems have no locks.
             for name in (self.weights.name, self.checkpoint.name, self.result.name, "log.csv", "zca.npz"):
                 for leftover in self.folder.glob(f".{name}.*.tmp"):  # Of `replacing`, in a run that was killed.
                     leftover.unlink(missing_ok=True)

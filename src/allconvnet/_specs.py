@@ -180,9 +180,6 @@ SPECS: dict[str, Spec] = {
 def list_variants() -> list[Variant]:
     """Names of all nets, as `AllConvNet(variant=...)` takes them.
 
-    Returns:
-        Fifteen names, in the order of the table.
-
     Example:
         >>> import allconvnet
         >>> allconvnet.list_variants()[-3:]

@@ -199,7 +199,7 @@ def save_weights(
             group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
             group["0"], group["1"] = kernel, bias
         file.attrs["variant"] = variant
-        file.attrs["mean"], file.attrs["std"] = normalization
+        file.attrs["mean"], file.attrs["std"] = (np.broadcast_to(part, 3) for part in normalization)
         file.attrs["class_names"] = names
 
 

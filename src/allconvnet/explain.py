@@ -121,6 +121,17 @@ def class_activation_map(
         (2, 6, 6, 2)
     """
     images = _checked_images(model, images, batch_size)
+    graph = _graph_of_maps(model)
+    count = graph.output.shape[-1]
+    chosen = np.arange(count) if classes is None else np.atleast_1d(as_array("classes", classes))
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not all(0 <= number < count for number in chosen):
+        raise ValueError(f"There is no such class. Received: classes={shortened(classes)}. Allowed: 0 to {count - 1}.")
+    return graph.predict(**prediction_batches(images, batch_size), verbose=0)[..., chosen].astype("float32")
+
+
+@_graph.cached_by_model
+def _graph_of_maps(model: keras.Model) -> keras.Model:
+    """The model up to the maps; kept, because Keras compiles each new model again."""
     copy, calls = _graph.calls_of(model)
     last = calls[-1].operation
     activated = _graph.activation_of(last) in _graph.LAST_ACTIVATIONS and not _graph.is_activation_argument(last)
@@ -130,12 +141,7 @@ def class_activation_map(
         kind, name = type(end.operation).__name__, end.operation.name
         way_out = f" Pass the model inside it, model.get_layer({name!r})." if _graph.is_graph(end.operation) else ""
         raise ValueError(f"The logits must be from a GlobalAveragePooling2D. Received: {kind} {name!r}.{way_out}")
-    count = end.output.shape[-1]
-    chosen = np.arange(count) if classes is None else np.atleast_1d(as_array("classes", classes))
-    if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not all(0 <= number < count for number in chosen):
-        raise ValueError(f"There is no such class. Received: classes={shortened(classes)}. Allowed: 0 to {count - 1}.")
-    maps = keras.Model(copy.inputs, end.inputs[0]).predict(**prediction_batches(images, batch_size), verbose=0)
-    return maps[..., chosen].astype("float32")
+    return keras.Model(copy.inputs, end.inputs[0])
 
 
 def _checked_images(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from allconvnet._arrays import as_array
-from allconvnet._errors import check_number
+from allconvnet._errors import check_number, shortened
 
 __all__ = ["to_picture"]
 
@@ -79,7 +79,7 @@ def to_picture(
             color = _GRAY if line else _BLACK
             _write(canvas, text, left + 1, top + cell + 16 + _LINE * line, cell - 1, color)
     if foot:
-        _write_color_bar(canvas[-foot:], 0.0 if images is not None else -limit, limit)
+        _write_color_bar(canvas[-foot:], images is None, limit)
     return canvas
 
 
@@ -98,7 +98,8 @@ def _check_arrays(arrays: np.ndarray, images: np.ndarray | None, labels: Sequenc
             raise ValueError(f"images must be uint8 [N, height, width, 3] for float maps. Received: {received}.")
     texts = isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels)
     if labels is not None and not (texts and len(labels) == len(arrays)):
-        raise ValueError(f"There must be one label for each of {len(arrays)} arrays. Received: labels={labels!r}.")
+        received = f"labels={shortened(labels)}"
+        raise ValueError(f"There must be one label for each of {len(arrays)} arrays. Received: {received}.")
 
 
 def _write(canvas: np.ndarray, text: str, left: int, base: int, room: int, color: tuple[int, ...] = _BLACK) -> None:
@@ -115,12 +116,12 @@ def _width(text: str) -> int:
     return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.48, 1)[0][0]
 
 
-def _write_color_bar(canvas: np.ndarray, low: float, high: float) -> None:
-    """The colors from `low` to `high`, with both numbers below their ends."""
+def _write_color_bar(canvas: np.ndarray, signed: bool, high: float) -> None:
+    """The colors from -`high`, or from 0, to `high`, with both numbers below their ends."""
     width = canvas.shape[1] - 2 * _GAP
-    scale = np.linspace(low / max(high, 1e-12), 1, width)
-    canvas[:_BAR, _GAP:-_GAP] = _diverging(scale) if low else _over_gray(scale, np.full(width, 127.5))
-    least, greatest = f"{low:.3g}", f"{high:.3g}"
+    scale = np.linspace(-1 if signed else 0, 1, width)
+    canvas[:_BAR, _GAP:-_GAP] = _diverging(scale) if signed else _over_gray(scale, np.full(width, 127.5))
+    least, greatest = f"{0 - high if signed else 0:.3g}", f"{high:.3g}"
     if _width(least + greatest) < width:
         _write(canvas, least, _GAP, _BAR + 16, width)
         _write(canvas, greatest, _GAP + width - _width(greatest), _BAR + 16, width)

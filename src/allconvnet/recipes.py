@@ -22,8 +22,8 @@ class Recipe:
     """How a net is trained. A recipe with invalid values raises ValueError when it is created.
 
     Attributes:
-        start: weights to start from: the tag of published ones, which are taken without their temperature, or a path or
-            URL as for `AllConvNet`; "" means random weights. With a start, the result is the mean of these and the
+        start: weights to start from: the tag of published ones, which are taken without their temperature, or the path
+            of a file, as a string; "" means random weights. With a start, the result is the mean of these and the
             trained weights (https://arxiv.org/abs/2109.01903).
         phases: pairs (epochs, side of the images in pixels), in order; the images are scaled to that side.
         batch_size: images in a step. An incomplete last batch of an epoch is dropped.
@@ -97,10 +97,10 @@ class Recipe:
             raise ValueError("Muon needs batch_norm=True and nesterov=True. Use muon_rate=0 for SGD everywhere.")
         if self.whiten and self.corrupt:
             raise ValueError(f"Whitened images cannot be corrupted. Received: whiten=True, corrupt={self.corrupt}.")
-        if not isinstance(self.start, str) or (self.start and (self.whiten or self.batch_norm)):
-            received = f"start={shortened(self.start)}, whiten={self.whiten}, batch_norm={self.batch_norm}"
-            raise ValueError('start must be a tag, path or URL, and needs whiten=False and batch_norm=False. '
-                             f"Received: {received}.")  # fmt: skip
+        if not isinstance(self.start, str) or "://" in self.start or (self.start and (self.whiten or self.batch_norm)):
+            received = f"{type(self.start).__name__}, whiten={self.whiten}, batch_norm={self.batch_norm}"
+            raise ValueError("start must be a tag or a path, as a string and not a URL, and needs whiten=False and "
+                             f"batch_norm=False. Received: {received}.")  # fmt: skip
         drops = list(self.drops) if isinstance(self.drops, (tuple, list)) else [0]
         whole = all(isinstance(drop, Integral) and drop >= 1 for drop in drops)
         if not whole or drops != sorted(drops) or (self.schedule == "steps" and not drops):
@@ -115,7 +115,7 @@ class Recipe:
     @property
     def sides(self) -> list[int]:
         """Side of the images in each epoch, in pixels."""
-        return [side for epochs, side in self.phases for _ in range(epochs)]
+        return [int(side) for epochs, side in self.phases for _ in range(epochs)]
 
     def cost(self) -> float:
         """Number of epochs, weighted by pixels: an epoch of 16x16 images counts as a quarter of one of 32x32."""

@@ -21,7 +21,7 @@ from allconvnet._fit_arguments import Data, FitArguments, Precision, check_label
 from allconvnet._graph import check_model_pixels
 from allconvnet._run import Run
 from allconvnet._specs import NORMALIZATION, Variant, get_spec
-from allconvnet._weight_files import save_weights, user_file
+from allconvnet._weight_files import read_weights, save_weights, user_file
 from allconvnet._weights import CLASS_NAMES, weights_info
 from allconvnet.data import Split
 from allconvnet.models import AllConvNet, Form, build
@@ -216,7 +216,8 @@ def _fit_in_folder(run: Run, train: Split, test: Split, held_out: int) -> FitRes
                 # Halfway between both, a net keeps more of what it could before (arXiv:2109.01903).
                 pairs = zip(_start(run), plain.get_weights(), strict=True)
                 plain.set_weights([(before + after) / 2 for before, after in pairs])
-            _scale_logits(plain, 1 / recipe.temperature)
+            end = plain.get_layer("class_conv")
+            end.set_weights([part / recipe.temperature for part in end.get_weights()])
             save_weights(plain, run.weights, variant=run.variant, class_names=classes)
     _backend.wait_for_others()
     with _backend.undistributed():
@@ -278,15 +279,8 @@ def _net(run: Run, form: Form) -> keras.Model:
 
 def _start(run: Run) -> list[np.ndarray]:
     """The weights that the recipe starts from; published ones as they were before the logits were divided."""
-    net = AllConvNet(run.variant, weights=run.recipe.start)
-    if user_file(run.recipe.start) is None:
-        _scale_logits(net, RECIPES[weights_info(f"{run.variant}.{run.recipe.start}").recipe].temperature)
-    if net.output_shape[-1] != (classes := len(CLASS_NAMES[run.dataset])):
-        received = f"start={run.recipe.start!r} with {net.output_shape[-1]} classes"
-        raise ValueError(f"The recipe must start from weights for {classes} classes. Received: {received}.")
-    return net.get_weights()
-
-
-def _scale_logits(net: keras.Model, factor: float) -> None:
-    convolution = net.get_layer("class_conv")
-    convolution.set_weights([factor * weight for weight in convolution.get_weights()])
+    variant, start, temperature = run.variant, run.recipe.start, 1.0
+    if user_file(start) is None:
+        temperature = RECIPES[weights_info(f"{variant}.{start}").recipe].temperature
+    *body, kernel, bias = (part for pair in read_weights(variant, start).convolutions for part in pair)
+    return [*body, temperature * kernel, temperature * bias]
