@@ -50,11 +50,12 @@ def global_contrast_normalize(images: np.ndarray) -> np.ndarray:
 
 
 def _flat(images: object) -> np.ndarray:
-    """float64 `[N, values]`."""
+    """float64 `[N, values]`, a copy."""
     array = as_array("images", images)
-    if not array.ndim or not array.size or not np.all(np.abs(array.astype("float64")) < 1e30):
+    flat = array.reshape(len(array), -1).astype("float64") if array.ndim and array.size else np.full(1, np.nan)
+    if not (flat.min() > -1e30 and flat.max() < 1e30):
         raise ValueError(f"Invalid images. Received: {array.dtype} {array.shape}. Allowed: [N, ...], finite.")
-    return array.reshape(len(array), -1).astype("float64")
+    return flat
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class ZCA:
         if flat.shape[1] > _MAX_VALUES:
             raise ValueError(f"images must have at most {_MAX_VALUES:,} values each. Received: {flat.shape[1]:,}.")
         mean = flat.mean(axis=0)
-        values, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
+        flat -= mean
+        values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
         # Rounding makes eigenvalues of 0 slightly negative.
         return cls(mean, vectors / np.sqrt(np.maximum(values, 0) + bias) @ vectors.T)
 
@@ -92,7 +94,8 @@ class ZCA:
         flat = _flat(images)
         if flat.shape[1] != len(self.mean):
             raise ValueError(f"Fitted on images of {len(self.mean)} values. Received: {flat.shape[1]} values each.")
-        return ((flat - self.mean) @ self.matrix).astype("float32").reshape(np.shape(images))
+        flat -= self.mean
+        return (flat @ self.matrix).astype("float32").reshape(np.shape(images))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an .npz file, whole or not at all."""
