@@ -40,7 +40,6 @@ NET_NOTES = {
 }
 RECOMMENDED = {
     "default": "all_cnn_c.cifar10",
-    "noisy, blurred or compressed pictures": "all_cnn_c.cifar10_robust_v1",
     "under a million parameters": "model_c.cifar10",
     "the 100 classes of CIFAR-100": "all_cnn_c.cifar100",
     "new classes": "all_cnn_c.transfer",
@@ -51,7 +50,7 @@ RECIPE_NOTES = {
     "cifar100": '"best" with higher rates and another temperature; the default of `fit_cifar100`',
     "long": "120 epochs, with lower rates, still wider shifts and erased squares; for `cifar10_v5`",
     "long_cifar100": '"long" with the temperature of "cifar100", which does not suit it; for `cifar100_v2`',
-    "robust": "8 more epochs from `cifar10_v5`, with blur, noise and JPEG; only all_cnn_c, CIFAR-10, no `held_out`",
+    "robust": "8 more epochs from `cifar10_v5`, with blur, noise and JPEG, for the default; only all_cnn_c, CIFAR-10",
     "paper": "dropout and whitened images, no batch normalization, 350 epochs",
     "paper_augmented": '"paper" with flips and shifts',
     "ancestor": "that of All-CNN-Keras for its net all_conv_keras, 350 epochs",

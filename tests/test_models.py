@@ -382,8 +382,8 @@ def test_fresh_head(saved):
 
 
 def test_names_of_published_weights():
-    expected = AllConvNet("all_cnn_c", weights="cifar10_v5").get_weights()[0]
-    for weights in ("cifar10", "all_cnn_c.cifar10", "all_cnn_c.cifar10_v5"):
+    expected = AllConvNet("all_cnn_c", weights="cifar10_robust_v1").get_weights()[0]
+    for weights in ("cifar10", "all_cnn_c.cifar10", "all_cnn_c.cifar10_robust_v1"):
         assert np.array_equal(AllConvNet("all_cnn_c", weights=weights).get_weights()[0], expected)
         assert decode_predictions(np.eye(10)[:1], weights=weights)[0][0] == ("airplane", 1.0)
 

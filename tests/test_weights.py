@@ -173,10 +173,11 @@ def test_what_is_not_published(tag, changes, match, published):
 def test_names(monkeypatch):
     assert list_weights() == list(WEIGHTS)
     assert list_weights("model_a") == [name for name in WEIGHTS if name.startswith("model_a.")]
-    assert weights_info("all_cnn_c.cifar10") is WEIGHTS["all_cnn_c.cifar10_v5"]
-    newer = replace(WEIGHTS["all_cnn_c.cifar10_v5"], tag="cifar10_v9", default=False)
+    default = WEIGHTS["all_cnn_c.cifar10_robust_v1"]
+    assert weights_info("all_cnn_c.cifar10") is default
+    newer = replace(default, tag="cifar10_v9", default=False)
     monkeypatch.setitem(WEIGHTS, newer.name, newer)
-    assert weights_info("all_cnn_c.cifar10") is WEIGHTS["all_cnn_c.cifar10_v5"]
+    assert weights_info("all_cnn_c.cifar10") is default
     monkeypatch.delitem(WEIGHTS, newer.name)
     with pytest.raises(ValueError, match=r"Unknown variant. Received: variant='vgg'"):
         list_weights("vgg")
