@@ -161,8 +161,8 @@ def evaluate_top1(
     Example:
         >>> import allconvnet, numpy as np
         >>> model = allconvnet.AllConvNet("all_cnn_c")
-        >>> allconvnet.evaluate_top1(model, np.zeros((2, 32, 32, 3), "uint8"), np.array([4, 9]))
-        50.0
+        >>> allconvnet.evaluate_top1(model, np.zeros((10, 32, 32, 3), "uint8"), np.arange(10))
+        10.0
     """
     images, labels = as_array("images", images), as_array("labels", labels, whole=True)
     check_number("batch_size", batch_size, 1, whole=True)
