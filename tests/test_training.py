@@ -349,12 +349,13 @@ def test_whitening_is_of_the_images_trained_on(tmp_path, toy_cifar10, monkeypatc
     np.testing.assert_allclose(result.whitening.mean, train.reshape(24, -1).mean(axis=0), atol=1e-4)
 
 
-def test_recipe_that_starts_from_published_weights(tmp_path, toy_cifar10):
+@pytest.mark.parametrize("start", ["cifar10_v1", "strided_cnn_a.cifar10_v1"])
+def test_recipe_that_starts_from_published_weights(start, tmp_path, toy_cifar10):
     """From what was trained: before the logits were divided by the temperature. The end is divided again."""
     published = AllConvNet("strided_cnn_a", weights="cifar10_v1").get_weights()
     temperature = RECIPES[weights_info("strided_cnn_a.cifar10_v1").recipe].temperature
     published[-2:] = [temperature * weight for weight in published[-2:]]
-    recipe = replace(CONTINUED, start="cifar10_v1", sgd_rate=0.003)
+    recipe = replace(CONTINUED, start=start, sgd_rate=0.003)
     arguments = {"data": toy_cifar10, "epochs": 1, "output_dir": tmp_path, "precision": "float32"}
     result = fit_cifar10("strided_cnn_a", recipe=recipe, **arguments)
     with np.load(tmp_path / "checkpoint.npz") as saved:

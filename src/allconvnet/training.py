@@ -281,6 +281,7 @@ def _start(run: Run) -> list[np.ndarray]:
     """The weights that the recipe starts from; published ones as they were before the logits were divided."""
     variant, start, temperature = run.variant, run.recipe.start, 1.0
     if user_file(start) is None:
-        temperature = RECIPES[weights_info(f"{variant}.{start}").recipe].temperature
+        name = f"{variant}.{start.removeprefix(f'{variant}.')}"
+        temperature = RECIPES[weights_info(name).recipe].temperature
     *body, kernel, bias = (part for pair in read_weights(variant, start).convolutions for part in pair)
     return [*body, temperature * kernel, temperature * bias]
