@@ -48,21 +48,20 @@ RECIPE_NOTES = {
     "fast": "6 epochs: batch normalization, Muon, small images first, label smoothing",
     "best": "22 epochs, with larger images and wider shifts; the default of `fit_cifar10`",
     "cifar100": '"best" with higher rates and another temperature; the default of `fit_cifar100`',
-    "long": "120 epochs, with lower rates, still wider shifts and erased squares; for `cifar10_v5`",
-    "long_cifar100": '"long" with the temperature of "cifar100", which does not suit it; for `cifar100_v2`',
-    "robust": "8 more epochs from `cifar10_v5`, with blur, noise and JPEG, for the default; only all_cnn_c, CIFAR-10",
+    "long": "120 epochs, with lower rates, still wider shifts and random erasing; made `cifar10_v5`",
+    "long_cifar100": '"long" with the temperature of "cifar100", which does not suit it; made `cifar100_v2`',
+    "robust": "fine-tunes `cifar10_v5` on images with blur, noise and JPEG artifacts, 8 epochs; made `cifar10_robust_v1`",
     "paper": "dropout and whitened images, no batch normalization, 350 epochs",
     "paper_augmented": '"paper" with flips and shifts',
     "ancestor": "that of All-CNN-Keras for its net all_conv_keras, 350 epochs",
 }
 MEASURED = {
-    "top1": "top-1, unchanged, %",
     "jpeg_75": "top-1, JPEG quality 75, %",
     "jpeg_50": "top-1, JPEG quality 50, %",
     "noise_12": "top-1, noise (deviation 12), %",
     "blur_0.8": "top-1, blur (deviation 0.8), %",
-    "calibration_error": "calibration error, points",
-    "calibration_error_changed": "calibration error on changed images, points",
+    "calibration_error": "expected calibration error, points",
+    "calibration_error_changed": "the same on corrupted images, points",
 }
 TABLE = re.compile(r"(^<!-- table ([^\n]+?) -->\n)(?:(?!^<!-- ).)*(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
 
@@ -98,7 +97,7 @@ def overview() -> str:
         params, multiplications = size(spec)
         cost = [f"{params / 1e6:.2f}", f"{multiplications / 1e6:,.0f}"]
         rows.append([f"[{name}]({name}.md)", *cost, *accuracy, time])
-    head = ["net", "parameters, million", "multiplications, million", "CIFAR-10, %", "CIFAR-100, %", "ms per image"]
+    head = ["net", "parameters, million", "multiply-adds, million", "CIFAR-10, %", "CIFAR-100, %", "ms per image"]
     return table(head, rows)
 
 
@@ -131,7 +130,7 @@ def weights(variant: str) -> str:
 
 
 def robustness(variant: str) -> str:
-    """Accuracy of the weights of a net on changed images, and calibration errors: a column for each tag."""
+    """Accuracy of the weights of a net on corrupted images, and calibration errors: a column for each tag."""
     records = records_of(variant)
     rows = [[text, *(RESULTS[record.name][field] for record in records)] for field, text in MEASURED.items()]
     return table(["", *(f"`{record.tag}`" for record in records)], rows)
@@ -228,7 +227,7 @@ def page(variant: str) -> str:
     lines = [f"# {variant}", NET_NOTES.get(variant) or NET_NOTES[family].format(base.upper())]
     lines.append(f"![Layers of {variant}](../diagrams/{variant}.png)")
     params, multiplications = size(spec)
-    sizes = f"{params:,} parameters; {multiplications / 1e6:,.0f} million multiplications for an image"
+    sizes = f"{params:,} parameters; {multiplications / 1e6:,.0f} million multiply-adds for an image"
     lines.append(f"{sizes} of {spec.side}x{spec.side} pixels.")
     if variant in PAPER_ERRORS:
         data = {32: "CIFAR-10 without augmentation", 126: "CIFAR-10", 224: "ImageNet"}[spec.side]
@@ -241,7 +240,7 @@ def page(variant: str) -> str:
         lines.append("There are no published weights for this net: pass `weights=None` or your own file.")
     else:
         lines += ["## Weights", weights(variant), NOTES_ON_WEIGHTS]
-        lines += ["## Calibration and changed images", robustness(variant), NOTES_ON_ROBUSTNESS]
+        lines += ["## Calibration and corrupted images", robustness(variant), NOTES_ON_ROBUSTNESS]
         if any(RECIPES[record.recipe].corrupt for record in records):
             lines.append(NOTE_ON_ALL_CNN_C)
     lines += ["## Layers", layers(variant)]
@@ -279,12 +278,9 @@ NOTES_ON_WEIGHTS = """\
 Accuracy on all test images of the data set, single crop, one training run ([how it is
 measured](../background/measured.md))."""
 NOTES_ON_ROBUSTNESS = """\
-Measured by `docs/cards.py`: changed images on the first 2,000 test images, the rest on all. Another processor than that
-of the table above may classify one or two images differently. The calibration error is the mean distance between
-probability and accuracy, in percentage points."""
+[How it is measured](../background/measured.md#how-accuracy-is-measured), by `docs/cards.py`."""
 NOTE_ON_ALL_CNN_C = """\
-`cifar10_robust_v1` was trained with changes of these kinds and strengths, the others were not. For `transfer_v1`, 2,000
-random test images were changed."""
+`cifar10_robust_v1` was trained with corruptions of these kinds and strengths, the others were not."""
 
 
 def pages() -> dict[Path, str]:
