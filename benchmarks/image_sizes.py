@@ -27,6 +27,7 @@ def resized(images: np.ndarray, side: int) -> np.ndarray:
 
 def fine_tuned(images: np.ndarray, labels: np.ndarray, side: int) -> keras.Model:
     """All layers, trained on random training images of the new size."""
+    keras.utils.set_random_seed(0)
     chosen = np.random.default_rng(0).permutation(len(images))[: STEPS * BATCH]
     model = allconvnet.AllConvNet(NET, input_shape=(side, side, 3))
     rate = keras.optimizers.schedules.CosineDecay(RATE, STEPS)

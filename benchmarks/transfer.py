@@ -231,6 +231,7 @@ def choose() -> None:
             average = keras.layers.GlobalAveragePooling2D()(layer.output)
             extractors[layer.name] = keras.Model(model.input, average)
         for name, extractor in extractors.items():
+            extractor = Remembered(extractor)
             for count in (5, 20, 100):
                 accuracies = [linear_probe(*task, extractor) for task in tasks(data, True, count)]
                 print(f"{net}, {name}, {count} a class: {np.mean(accuracies):.1f}", flush=True)
@@ -240,8 +241,7 @@ def train(folder: Path) -> None:
     """Trains the weights "transfer" in this folder, or goes on training."""
     # As `transfer_v1` was trained, before "best" had lower rates.
     recipe = dataclasses.replace(allconvnet.RECIPES["best"], muon_rate=0.15, sgd_rate=0.2)
-    options = {"variant": "all_cnn_c", "recipe": recipe, "data": None, "epochs": None, "seed": 0}
-    call = FitArguments(dataset="transfer", **options, output_dir=folder, precision="auto", held_out=0)
+    call = FitArguments("transfer", "all_cnn_c", recipe, None, None, 0, folder, "auto", 0)
     print(f"top-1 {_fit(call).top1:.2f} % on the test pictures of its 60 classes")
 
 

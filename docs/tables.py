@@ -50,7 +50,7 @@ RECIPE_NOTES = {
     "cifar100": '"best" with higher rates and another temperature; the default of `fit_cifar100`',
     "long": "120 epochs, with lower rates, still wider shifts and random erasing; made `cifar10_v5`",
     "long_cifar100": '"long" with the temperature of "cifar100", which does not suit it; made `cifar100_v2`',
-    "robust": "fine-tunes `cifar10_v5` on images with blur, noise and JPEG artifacts, 8 epochs; made `cifar10_robust_v1`",
+    "robust": "fine-tunes `cifar10_v5` on images with blur, noise and JPEG, 8 epochs; made `cifar10_robust_v1`",
     "paper": "dropout and whitened images, no batch normalization, 350 epochs",
     "paper_augmented": '"paper" with flips and shifts',
     "ancestor": "that of All-CNN-Keras for its net all_conv_keras, 350 epochs",

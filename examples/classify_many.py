@@ -98,7 +98,7 @@ class Classifier:
             try:
                 size = self.model.input_shape[1:3]
                 images.append(allconvnet.load_image(source, size=size, fit=self.arguments.fit))
-            except (OSError, TypeError, ValueError) as error:
+            except Exception as error:  # Decoders raise more than OSError and ValueError.
                 rows[-1]["error"] = str(error)
         if images:
             slices = (np.stack(images[i : i + 100]) for i in range(0, len(images), 100))

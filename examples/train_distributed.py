@@ -32,7 +32,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 
 def start_all(count: int) -> int:
-    """Starts all processes on this machine; if one fails, the others are terminated."""
+    """Starts all processes on this machine; if one fails, the others are killed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -44,7 +44,8 @@ def start_all(count: int) -> int:
         return int(any(states))
     finally:
         for process in running:
-            process.terminate()
+            process.kill()  # JAX handles SIGTERM itself, and would go on.
+            process.wait()
 
 
 def main() -> None:
@@ -76,7 +77,7 @@ def main() -> None:
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
     try:
         result = allconvnet.fit_cifar10(**arguments)
-    except (OSError, ValueError) as error:  # Such as no such recipe, or no data.
+    except (FloatingPointError, OSError, ValueError) as error:  # Such as no such recipe, or no data.
         sys.exit(str(error))
     if process == 0:
         print(f"top-1 on {result.images:,} {result.split} images: {result.top1:.2f} %; weights: {result.weights}")

@@ -55,6 +55,7 @@ def patches(arrays: np.ndarray, units: np.ndarray, field: tuple[int, int, int], 
 
 def units_picture(model: keras.Model, layer: str, images: np.ndarray, channels: int, count: int) -> np.ndarray:
     """One row per channel: patches on the left, their guided backpropagation on the right."""
+    count = min(count, len(images))
     chosen, units = strongest(model, layer, images, channels, count)
     field = allconvnet.receptive_field(model, layer)
     guided = allconvnet.guided_backprop(model, images[chosen], units, layer)

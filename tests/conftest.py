@@ -1,6 +1,7 @@
 """Fixtures; TensorFlow's own chatter is kept off the tests' output."""
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -8,6 +9,13 @@ import numpy as np
 import pytest
 
 from allconvnet import _specs
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Random weights do not depend on the tests that ran before."""
+    if keras := sys.modules.get("keras"):
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -232,7 +232,8 @@ def test_memory_of_refusals(tmp_path):
         sparse(good / name, before, size, after)
     cases = {}
     for number, opcode in enumerate([b"]", b"}", b"(", b"K\x00", b")\x85", b"U\x64" + b"x" * 100, b"]\x94"]):
-        cases[f"opcode{number}"] = b"\x80\x04" + opcode * (size // len(opcode) + 10), "its opcode 600,000, "
+        expected = "its opcode 600,000, " if len(opcode) < 100 else "it ends early"
+        cases[f"opcode{number}"] = b"\x80\x04" + opcode * (size // len(opcode) + 10), expected
     cases["memo"] = b"\x80\x04}r\xff\xff\xff\xff." + bytes(size), "damaged"
     cases["string"] = b"\x80\x04B" + b"\xff" * 4 + bytes(size), "it ends early"
     cases["line"] = b"c" + b"x" * (size + 10), "names 'xxx"
@@ -250,7 +251,7 @@ def test_memory_of_refusals(tmp_path):
         cases.values(), bounded.errors("data.load_cifar10", *((tmp_path / name,) for name in cases)), strict=True
     ):
         assert error.startswith("ValueError: '")
-        assert expected in error or "it ends early" in error
+        assert expected in error
 
 
 def test_memory_of_refused_archives(tmp_path):
@@ -370,8 +371,9 @@ def test_transfer_is_cifar10_and_half_of_the_classes_of_cifar100(monkeypatch):
     for name, count in (("cifar10", 10), ("cifar100", 100)):
         labels = np.arange(count, dtype="int32")
         images = (labels[:, None, None, None] + np.zeros((1, 32, 32, 3))).astype("uint8")
-        monkeypatch.setattr(data, f"load_{name}", lambda _, split=(images, labels): (split, split))
-    for images, labels in data.load_transfer():
+        sources = {"both": ((images, labels), (images, labels))}
+        monkeypatch.setattr(data, f"load_{name}", sources.__getitem__)
+    for images, labels in data.load_transfer("both"):
         assert labels.tolist() == list(range(60))
         assert images[:, 0, 0, 0].tolist() == [*range(10), *seen]
 

@@ -84,6 +84,29 @@ def test_example_starts_the_processes_and_ends_with_an_error_of_theirs(tmp_path)
     assert "'all_cnn_large' is made for images of 126x126" in ended.stderr
 
 
+def test_no_process_outlives_one_that_failed(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")  # The script sets it: restored.
+    import train_distributed
+
+    script = tmp_path / "process.py"
+    script.write_text("""
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[-1] == "1":
+    pathlib.Path("started.tmp").write_text(str(os.getpid()))
+    os.replace("started.tmp", "started")
+    time.sleep(60)
+while not os.path.exists("started"):
+    time.sleep(0.1)
+sys.exit(3)
+""")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert train_distributed.start_all(2) == 1
+    with pytest.raises(ProcessLookupError, match="No such process"):
+        os.kill(int((tmp_path / "started").read_text()), 0)
+
+
 def test_other_backends(monkeypatch, toy_cifar10, tmp_path):
     monkeypatch.setattr(keras.distribution, "distribution", lambda: object())
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")

@@ -4,7 +4,6 @@ import ast
 import csv
 import itertools
 import os
-import pickle
 import re
 import runpy
 import shutil
@@ -18,6 +17,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
+import test_data
 
 import allconvnet
 from allconvnet._specs import SPECS
@@ -139,13 +139,7 @@ def test_marks_do_not_overlap():
 def noise(tmp_path, monkeypatch):
     """A data set of noise for scripts that run with SMALL, and for this process."""
     monkeypatch.setattr(allconvnet.data, "_IMAGES", (300, 60))
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        batch = {b"data": random.integers(0, 256, (60, 3072), "uint8"), b"labels": list(range(10)) * 6}
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=4))
-    return folder
+    return test_data.write(tmp_path / "cifar-10-batches-py", {b"labels": [*range(10)] * 6}, count=60, noise=True)
 
 
 def test_train_and_evaluate(tmp_path, noise, monkeypatch, capsys):
@@ -307,7 +301,7 @@ def test_missing_package_is_one_line(tmp_path, script, package, message):
         ("classify_image", "--csv folders", "must be a file in a folder that exists"),
         ("evaluate_cifar10", "--all model_a.cifar10_v1", "pass either --all or names of weights"),
         ("evaluate_cifar10", "model_x", "Unknown weights. Received: weights='model_x'."),
-        ("evaluate_cifar10", "--data nowhere", "nowhere"),
+        ("evaluate_cifar10", "--data nowhere", "CIFAR-10 is not in 'nowhere'"),
         ("mark_photograph", "narrow.png", "this photograph would be 26x64: use a larger --height"),
         ("feature_extraction", "nowhere.png narrow.png", "There is no picture 'nowhere.png'"),
         ("mark_photograph", "nowhere.png", "There is no picture 'nowhere.png'"),

@@ -158,7 +158,7 @@ def test_targets(net, pictures):
     best = net.predict(pictures, verbose=0).argmax(axis=1)
     default = guided_backprop(net, pictures)
     assert default.shape == pictures.shape
-    assert np.array_equal(default, guided_backprop(net, pictures, best))
+    assert np.array_equal(default, guided_backprop(net, pictures, best.astype("uint64")))
     assert np.array_equal(default[3], guided_backprop(net, pictures, int(best[3]))[3])
     # The softmax at the end is left out, and nothing else.
     logits = AllConvNet("all_cnn_c", classifier_activation=None)

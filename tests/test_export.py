@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import predict
 import pytest
 
 from allconvnet import AllConvNet
@@ -14,34 +15,6 @@ TORCH = {"torch": "torch"}
 TENSORFLOW = {"tensorflow": "tensorflow"}
 # The exporters' own warnings, of deprecated names in NumPy, PyTorch and protobuf.
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def onnxruntime(path):
-    session = pytest.importorskip("onnxruntime").InferenceSession(path)
-    return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
-
-
-def opencv(path):
-    import cv2
-
-    def run(images):
-        net = cv2.dnn.readNetFromONNX(str(path))
-        net.setInput(images)
-        return net.forward()
-
-    return run
-
-
-def openvino(path):
-    # Without the hint OpenVINO computes in bfloat16 where the processor can.
-    model = pytest.importorskip("openvino").compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda images: model(images)[0]
-
-
-def litert(path):
-    runner = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(path)).get_signature_runner()
-    (name,) = runner.get_input_details()
-    return lambda images: next(iter(runner(**{name: images}).values()))
 
 
 def saved_model(path):
@@ -59,11 +32,11 @@ def pytorch(path):
 
 
 CASES = {
-    "onnx": ("net.onnx", ONNX, [opencv, onnxruntime]),
-    "openvino": ("net.xml", OPENVINO, [openvino]),
-    "litert": ("net.tflite", TENSORFLOW, [litert]),
-    "tf_saved_model": ("net", TENSORFLOW, [saved_model]),
-    "torch": ("net.pt2", TORCH, [pytorch]),
+    "onnx": ("net.onnx", ONNX, {"cv2": predict.opencv, "onnxruntime": predict.onnx_runtime}),
+    "openvino": ("net.xml", OPENVINO, {"openvino": predict.openvino}),
+    "litert": ("net.tflite", TENSORFLOW, {"ai_edge_litert": predict.litert}),
+    "tf_saved_model": ("net", TENSORFLOW, {"tensorflow": saved_model}),
+    "torch": ("net.pt2", TORCH, {"torch": pytorch}),
 }
 
 
@@ -73,9 +46,8 @@ def test_file_answers_as_the_model(kind, dtype, tmp_path, cifar10):
     name, needs, runtimes = CASES[kind]
     if BACKEND not in needs:
         pytest.skip(f"Keras does not write it from {BACKEND}")
-    pytest.importorskip(needs[BACKEND])
-    if kind == "litert":  # TensorFlow writes the file, but does not run it.
-        pytest.importorskip("ai_edge_litert")
+    for package in (needs[BACKEND], *runtimes):
+        pytest.importorskip(package)
     images = cifar10[1][0][:256]
     model = AllConvNet("all_cnn_c")
     options = {"input_signature": [keras.InputSpec(shape=(None, 32, 32, 3), dtype=dtype)], "verbose": False}
@@ -86,7 +58,7 @@ def test_file_answers_as_the_model(kind, dtype, tmp_path, cifar10):
     model.export(str(tmp_path / name), format=kind, **options)
     expected = model.predict(images, verbose=0)
     assert expected.max() > 0.9
-    for runtime in runtimes:
+    for runtime in runtimes.values():
         run = runtime(str(tmp_path / name))
         for count in (256, 1, 7):
             scores = run(images[:count].astype(dtype))
@@ -97,11 +69,13 @@ def test_file_answers_as_the_model(kind, dtype, tmp_path, cifar10):
 def test_onnx_file_of_a_dense_net_answers_as_the_model(shape, tmp_path, cifar10):
     if BACKEND != "tensorflow":
         pytest.skip("the files of the other backends are tested above")
-    pytest.importorskip("tf2onnx")
+    for package in ("tf2onnx", "onnxruntime"):
+        pytest.importorskip(package)
     images = cifar10[1][0][:12].reshape(2, 2, 3, 32, 32, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 64, 96, 3)[:, :, :48]
     model = AllConvNet("all_cnn_c", input_shape=shape, dense_prediction=True)
     signature = [keras.InputSpec(shape=(None, *shape), dtype="uint8")]
     model.export(str(tmp_path / "net.onnx"), format="onnx", input_signature=signature, verbose=False)
     expected = model.predict(images, verbose=0)
-    for runtime in (opencv, onnxruntime):
-        np.testing.assert_allclose(runtime(str(tmp_path / "net.onnx"))(images), expected, rtol=0, atol=1e-4)
+    for runtime in (predict.opencv, predict.onnx_runtime):
+        scores = runtime(tmp_path / "net.onnx")(images).reshape(expected.shape)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)

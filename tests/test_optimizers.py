@@ -6,7 +6,9 @@ import pytest
 
 from allconvnet._optimizers import ConvMuon, LinearWarmupDecay, orthogonal
 
-RANDOM = np.random.default_rng(0)
+
+def normal(*shape):
+    return np.random.default_rng(0).normal(size=shape)
 
 
 def newton_schulz(matrix):
@@ -30,8 +32,7 @@ def reference(kernel, gradients, rate, momentum):
 
 @pytest.mark.parametrize("shape", [(3, 3, 4, 6), (1, 1, 4, 9)])
 def test_kernel_update(shape):
-    kernel = RANDOM.normal(size=shape)
-    gradients = RANDOM.normal(size=(3, *shape))
+    kernel, *gradients = normal(4, *shape)
     variable = keras.Variable(kernel.astype("float32"), name="kernel")
     optimizer = ConvMuon(0.1, momentum=0.6, sgd_ratio=1, sgd_momentum=0.9, l2=0)
     for gradient in gradients:
@@ -41,7 +42,7 @@ def test_kernel_update(shape):
 
 
 def test_everything_else_is_nesterov_sgd():
-    start, gradients = RANDOM.normal(size=5), RANDOM.normal(size=(3, 5))
+    start, *gradients = normal(4, 5)
     ours, theirs = (keras.Variable(start.astype("float32")) for _ in range(2))
     optimizers = (
         ConvMuon(0.3, momentum=0.6, sgd_ratio=0.5, sgd_momentum=0.9, l2=0),
@@ -66,7 +67,7 @@ def test_class_convolution_is_treated_by_sgd_with_l2():
 
 @pytest.mark.parametrize("shape", [(8, 30), (30, 8)])
 def test_singular_values_come_near_one(shape):
-    matrix = RANDOM.normal(size=shape).astype("float32")
+    matrix = normal(*shape).astype("float32")
     values = np.linalg.svd(keras.ops.convert_to_numpy(orthogonal(keras.ops.convert_to_tensor(matrix))))[1]
     assert values.min() > 0.5
     assert values.max() < 1.4

@@ -88,10 +88,36 @@ def test_exif_orientation_of_transparent_files_is_ignored():
     np.testing.assert_array_equal(load_image(file, size=None), np.where(WINDOW == 0, np.uint8(255), QUARTERS))
 
 
-@pytest.mark.parametrize("kind", [".png", ".bmp", ".tiff", ".webp"])
+@pytest.mark.parametrize("kind", [".png", ".bmp", ".tiff", ".webp", ".ppm"])
 def test_lossless_files(kind):
     options = [cv2.IMWRITE_WEBP_QUALITY, 101] if kind == ".webp" else []
     np.testing.assert_array_equal(load_image(encode(PICTURE, kind, *options)), PICTURE)
+
+
+def test_fourth_byte_of_a_bmp_is_no_alpha():
+    masks = 0xFF0000, 0xFF00, 0xFF
+    header = struct.pack("<2sIIIIiiHHIIiiII3I", b"BM", 0, 0, 66, 40, 32, -32, 1, 32, 3, *5 * [0], *masks)
+    unused = np.zeros((32, 32, 1), "uint8")
+    file = header + np.concatenate([PICTURE[..., ::-1], unused], axis=2).tobytes()
+    np.testing.assert_array_equal(load_image(file), PICTURE)
+
+
+def test_half_transparent_tiff():
+    """As the PNG of the same pixels, although OpenCV multiplies the colors of a TIFF by alpha."""
+    image = pytest.importorskip("PIL.Image")
+    alpha = RANDOM.integers(0, 256, (32, 32, 1), dtype="uint8")
+    pixels, file = np.concatenate([PICTURE, alpha], axis=2), io.BytesIO()
+    image.fromarray(pixels).save(file, "tiff")
+    found, expected = load_image(file.getvalue()).astype(int), load_image(pixels).astype(int)
+    assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize("white", ["100", "1023"])
+def test_pnm_with_another_white(white):
+    with pytest.raises(ValueError, match=r"The PNM has white at (100|1023). Allowed: 255 or 65535"):
+        load_image(f"P2\n2 1\n{white}\n0 100\n".encode())
+    for header in (b"P4\n8 1\n", b"P1\n8 1\n1 1 1 1 1 1 1 1 "):
+        assert not load_image(header + b"\xff", size=None).any()
 
 
 @pytest.mark.parametrize("make", [str, lambda path: path, lambda path: path.read_bytes()])

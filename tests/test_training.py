@@ -524,5 +524,9 @@ def test_evaluation_is_quiet_when_asked(toy_cifar10, capsys):
     model = AllConvNet(VARIANT, weights=None)
     evaluate_top1(model, images, labels, verbose=1)
     assert "step" in capsys.readouterr().out
-    evaluate_top1(model, np.tile(images, (60, 1, 1, 1)), np.tile(labels, 60), verbose=0)
+    many = np.tile(images, (60, 1, 1, 1)), np.tile(labels, 60)
+    evaluate_top1(model, *many, verbose=0)
+    evaluate_top1(model, images, labels)
     assert not capsys.readouterr().out
+    evaluate_top1(model, *many)
+    assert "step" in capsys.readouterr().out

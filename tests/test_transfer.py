@@ -117,3 +117,4 @@ def test_docs_show_the_results(tmp_path):
     transfer.draw(rows, tmp_path / "transfer.png")
     drawn, published = (cv2.imread(str(folder / "transfer.png")) for folder in (tmp_path, TOP / "docs"))
     assert drawn.shape == published.shape
+    assert np.abs(drawn.astype(int) - published).mean() < 1

@@ -1,5 +1,6 @@
 """Weights files of strangers: they name other files, ask for all memory, or are damaged."""
 
+import fcntl
 import os
 import random
 import re
@@ -258,3 +259,13 @@ def test_two_who_write_the_same_file(tmp_path):
         second.write_text("second")
     assert (tmp_path / "x").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_file_that_another_program_writes(tmp_path):
+    path = tmp_path / "x.weights.h5"
+    write(path)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match=r"x.weights.h5' is open for writing in another program: close it there"):
+            read_weights("model_a", path)
+    assert len(read_weights("model_a", path).convolutions) == 5

@@ -85,14 +85,18 @@ def _decode(encoded: bytes) -> np.ndarray:
     try:
         # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK and
         # applies the EXIF orientation.
+        # The fourth byte of a BMP pixel is usually no alpha.
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-        if image is not None and (image.ndim == 2 or image.shape[2] != 4):
+        if image is not None and (image.ndim == 2 or image.shape[2] != 4 or encoded[:2] == b"BM"):
             image = None  # Its memory is free for the next one.
             image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # Raised for an empty file; other unreadable files give None.
         pass
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"OpenCV cannot read this as a picture. Received: {len(encoded):,} bytes.")
+    if image.shape[2] == 4 and image.dtype == np.uint8 and encoded[:2] in (b"II", b"MM"):
+        # OpenCV has multiplied the colors of a TIFF by alpha.
+        image = cv2.add(image[..., :3], cv2.cvtColor(255 - image[..., 3], cv2.COLOR_GRAY2BGR))
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 

@@ -34,6 +34,8 @@ def open_file(path: Path) -> Iterator[h5py.File]:
             yield file
     except WrongFile as error:
         raise ValueError(f"{str(path)!r} {error}") from None
+    except BlockingIOError:
+        raise OSError(f"{str(path)!r} is open for writing in another program: close it there first.") from None
     except Exception:  # Of many kinds: h5py's, wherever it meets what is damaged or missing.
         reason = "is not an HDF5 file, is damaged, or is not laid out as Keras writes weights"
         raise ValueError(f"{str(path)!r} {reason}.") from None

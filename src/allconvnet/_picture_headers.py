@@ -70,8 +70,11 @@ def _jpeg(data: bytes) -> tuple[int, int, int]:
 
 
 def _pnm(data: bytes) -> tuple[int, int, int]:
-    gap, head = rb"(?:\s|#[^\r\n]*[\r\n])+", data[:_MAX_PNM_HEADER]
-    width, height = re.findall(rb"\AP[1-6]" + gap + rb"(\d{1,20})" + gap + rb"(\d{1,20})(?=\D)", head)[0]
+    number = rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,20})"
+    header = rb"\AP." + number * (2 if data[1:2] in b"14" else 3) + rb"(?=\D)"  # Bitmaps have no value of white.
+    width, height, *white = re.findall(header, data[:_MAX_PNM_HEADER])[0]
+    if white not in ([], [b"255"], [b"65535"]):
+        raise ValueError(f"The PNM has white at {white[0].decode()}. Allowed: 255 or 65535.")
     return int(width), int(height), 2  # Up to 16 bits.
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -131,7 +131,7 @@ class Run:
 
     def write_result(self, split: str, images: int, top1: float, params: int) -> None:
         """Writes what was measured on the images of the split."""
-        packages = [f"{name} {version(name)}" for name in ("keras", keras.backend.backend())]
+        packages = [f"{name} {sys.modules[name].__version__}" for name in ("keras", keras.backend.backend())]
         result = {
             "split": split,
             "test_images": images,

@@ -226,7 +226,7 @@ def _units(outputs: np.ndarray, target, part: slice, count: int) -> np.ndarray:
             chosen = np.ravel_multi_index(tuple(wanted.T), shape)
         else:
             channels = flat.reshape(len(outputs), -1, shape[-1])[np.arange(len(outputs)), :, wanted]
-            chosen = channels.argmax(axis=1) * shape[-1] + wanted
+            chosen = channels.argmax(axis=1) * shape[-1] + wanted.astype("int64")
     unit = np.zeros_like(flat, "float32")
     unit[np.arange(len(flat)), chosen] = 1
     return unit.reshape(outputs.shape)

@@ -27,8 +27,9 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
     """Reads a picture as the pixels that a model takes.
 
     Applies the EXIF orientation (except to files with an alpha channel), repeats grayscale to RGB, puts transparent
-    pictures on white, and converts 16 bits to 8 and CMYK to RGB. Shrinking averages areas, enlarging is cubic; the
-    pixels of a picture of the right size are not changed.
+    pictures on white (not BMP, and not gray PNG files in which a single gray is transparent), and converts 16 bits to 8
+    and CMYK to RGB. Shrinking averages areas, enlarging is cubic; the pixels of a picture of the right size are not
+    changed.
 
     Files may be JPEG, PNG, WebP, GIF (the first picture), TIFF, BMP or PNM. The limit is 40 million pixels, or half as
     many for GIF, TIFF, PNM, progressive JPEG, animations and 16 bits, which take more memory. It is checked in the
@@ -44,7 +45,7 @@ def load_image(source: Source, *, size: tuple[int, int] | None = (32, 32), fit: 
         uint8 `[height, width, 3]`, RGB.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: the file cannot be read, or there is none; or a PIL image is damaged.
         TypeError: the source is none of these.
         ValueError: the source is not a picture, is damaged, too large or an array of floats, or an argument is invalid.
 
