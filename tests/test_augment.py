@@ -1,5 +1,6 @@
 """Shifts, erased squares, flips and sizes."""
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -86,6 +87,18 @@ def test_corrupted_images():
     red = np.full((50, 32, 32, 3), (200, 60, 40), "uint8")
     colors = corrupted(red, 1.0, 0, 0).mean(axis=(1, 2))
     assert np.abs(colors - (200, 60, 40)).max() < 8
+
+
+def test_compressed_images_are_those_of_jpeg_files():
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype="uint8")
+
+    def jpeg(image, quality):  # With its colors: JPEG keeps red more exactly than blue.
+        file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return cv2.imdecode(file, cv2.IMREAD_COLOR_RGB)
+
+    pairs = zip(images, corrupted(images, 0.3, 0, 0), strict=True)
+    found = sum(any(np.array_equal(after, jpeg(before, q)) for q in range(40, 96)) for before, after in pairs)
+    assert 3 < found < 20  # On average 0.3 * 0.7 * 0.7 of them are compressed and nothing else.
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0)])

@@ -65,8 +65,8 @@ def corrupted(images: np.ndarray, part: float, seed: int, epoch: int) -> np.ndar
         images[number] = np.clip(np.rint(images[number] + noise), 0, 255)
     for number in np.flatnonzero(chosen[2]):
         quality = 40 + int(56 * strength[2, number])
-        file = cv2.imencode(".jpg", images[number], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        images[number] = cv2.imdecode(file, cv2.IMREAD_COLOR)
+        file = cv2.imencode(".jpg", images[number, ..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        images[number] = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB)
     return images
 
 
