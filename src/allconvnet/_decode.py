@@ -84,8 +84,7 @@ def _decode(encoded: bytes) -> np.ndarray:
     buffer, image = np.frombuffer(encoded, np.uint8), None
     try:
         # IMREAD_UNCHANGED keeps transparency. Without it the picture is decoded again in color, which converts CMYK and
-        # applies the EXIF orientation.
-        # The fourth byte of a BMP pixel is usually no alpha.
+        # applies the EXIF orientation. So is a BMP, in which the fourth byte of a pixel is usually no alpha.
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
         if image is not None and (image.ndim == 2 or image.shape[2] != 4 or encoded[:2] == b"BM"):
             image = None  # Its memory is free for the next one.
