@@ -48,7 +48,7 @@ class Reader(CalibrationDataReader):
 
 def write(folder: Path, images: list[np.ndarray]) -> None:
     """All files."""
-    model = allconvnet.AllConvNet("all_cnn_c", weights="cifar10_v4")
+    model = allconvnet.AllConvNet("all_cnn_c", weights="cifar10_robust_v1")
     signature = [keras.InputSpec(shape=(None, 32, 32, 3), dtype="uint8", name="images")]
     options = {"input_signature": signature, "verbose": False}
     model.export(f"{folder}/openvino.xml", format="openvino", **options)

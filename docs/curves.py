@@ -50,7 +50,7 @@ def draw(folder: Path) -> Path:
     axes[1].plot(epochs[-1], result["top1"] / 100, "D", color="tab:red", label=measured, clip_on=False)
     axes[1].legend(loc="lower right", framealpha=1, edgecolor="white")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes[1].set_ylim(min(0.7, axes[1].get_ylim()[0]), 1)  # room for the legend
+    axes[1].set_ylim(min(0.7, axes[1].get_ylim()[0], result["top1"] / 100 - 0.25), 1)  # room for the legend
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=8))
     axes[1].set_xlabel("epoch")
     mark_sizes(axes, log)

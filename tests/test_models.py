@@ -250,7 +250,7 @@ def test_channels_first_is_refused():
         ),
         (
             {"weights": "model_a.cifar10"},
-            r"Allowed: 'cifar10', 'cifar100', 'cifar100_v1', .*'cifar10_v5', 'transfer' or 'transfer_v1'; None",
+            r"Allowed: 'cifar10', 'cifar100', 'cifar100_robust_v1', .*'cifar10_v5', 'transfer' or 'transfer_v1'; None",
         ),
         ({"variant": ["a"]}, r"Unknown variant. Received: variant=\['a'\]"),
         ({"weights": None, "input_shape": 32}, r"Invalid input_shape. Received: input_shape=32"),

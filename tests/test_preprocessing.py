@@ -490,7 +490,7 @@ def set_aside(name):
         ({"predictions": np.ones((2, 10)), "top": 0}, r"Received: top=0"),
         ({"predictions": np.full((2, 10), np.nan)}, r"infinite or not a number"),
         ({"predictions": np.ones((2, 10)), "weights": "mnist"}, r"Unknown weights"),
-        ({"predictions": np.ones((2, 10)), "weights": "nonsense.cifar10_v4"}, r"Unknown weights"),
+        ({"predictions": np.ones((2, 10)), "weights": "nonsense.cifar10_v5"}, r"Unknown weights"),
     ],
 )
 def test_bad_predictions(arguments, match):

@@ -32,8 +32,7 @@ class Weights:
         top1: top-1 accuracy in percent, single crop, no test-time augmentation.
         split: images on which `top1` was measured.
         images: number of those images.
-        recipe: name of the training recipe, one of `RECIPES`. The recipes of `cifar10_v4` and `transfer_v1` have other
-            values today.
+        recipe: name of the training recipe, one of `RECIPES`.
         epochs: passes over the training images.
         cost: `epochs`, weighted by pixels: an epoch of 16x16 images counts as a quarter of one of 32x32.
         seconds: duration of the training; several runs may have shared the machine.

@@ -121,8 +121,8 @@ def fit_cifar100(
     """Trains a CIFAR net of the paper on CIFAR-100, with its fine labels.
 
     Arguments, result and errors are those of `fit_cifar10`; `data` is the source for `load_cifar100`, or its result.
-    The recipe "cifar100" is "best" with other rates and temperature. "long_cifar100" has the same temperature, which
-    does not suit it; the temperatures of the other recipes are for CIFAR-10.
+    The recipe "cifar100" is "best" with other rates and temperature. The temperatures of the recipes without "cifar100"
+    in their names are for CIFAR-10.
 
     Example:
         >>> import allconvnet
