@@ -51,7 +51,7 @@ RECIPE_NOTES = {
     "long": "120 epochs, with lower rates, still wider shifts and random erasing; made `cifar10_v5`",
     "long_cifar100": '"long" with another temperature; made `cifar100_v2`',
     "robust": "fine-tunes `cifar10_v5` on images with blur, noise and JPEG, 8 epochs; made `cifar10_robust_v1`",
-    "robust_cifar100": '"robust" after `cifar100_v2`, with another temperature; made `cifar100_robust_v1`',
+    "robust_cifar100": "fine-tunes `cifar100_v2` in the same way, with another temperature; made `cifar100_robust_v1`",
     "paper": "dropout and whitened images, no batch normalization, 350 epochs",
     "paper_augmented": '"paper" with flips and shifts',
     "ancestor": "that of All-CNN-Keras for its net all_conv_keras, 350 epochs",
@@ -275,7 +275,7 @@ measured](../background/measured.md))."""
 NOTES_ON_ROBUSTNESS = """\
 [How it is measured](../background/measured.md#how-accuracy-is-measured), by `docs/cards.py`."""
 NOTE_ON_ALL_CNN_C = """\
-Those called "robust" were trained with corruptions of these kinds and strengths, the others were not."""
+Those called "robust" were trained with corruptions of these kinds, weaker and stronger ones, the others were not."""
 
 
 def pages() -> dict[Path, str]:

@@ -514,7 +514,7 @@ def test_receptive_field_errors(net):
 
 
 def test_stored_picture(pictures):
-    """The picture that a person has looked at; made again from the published weights."""
+    """The stored picture, at which a person has looked, made again from the published weights."""
     net = AllConvNet("all_cnn_c", weights="cifar10_v5")
     gradients = [guided_backprop(net, pictures[3:4], method=method) for method in METHODS]
     maps = class_activation_map(net, pictures[3:4], 3)[..., 0]

@@ -31,6 +31,7 @@ from allconvnet import (
     weights_info,
 )
 from allconvnet._augment import Augment
+from allconvnet._fit_arguments import FitArguments, checked_recipe
 from allconvnet._specs import NORMALIZATION, SPECS
 
 # Steps of 8 images.
@@ -365,6 +366,13 @@ def test_recipe_that_starts_from_published_weights(start, tmp_path, toy_cifar10)
     *body, kernel, bias = result.model.get_weights()
     for before, after, found in zip(published, trained, [*body, kernel / 2, bias / 2], strict=True):
         np.testing.assert_allclose(found, (before + after) / 2, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.start])
+def test_published_weights_that_recipes_start_from(name):
+    dataset = RECIPES[name].start.partition("_")[0]
+    call = FitArguments(dataset, "all_cnn_c", name, None, None, 0, None, "auto", 0)
+    assert checked_recipe(call) is RECIPES[name]
 
 
 def test_recipe_that_starts_from_a_file(run, tmp_path, toy_cifar10):

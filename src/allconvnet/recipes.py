@@ -227,7 +227,7 @@ RECIPES: dict[str, Recipe] = {
     "fast": Recipe(phases=((3, 16), (2, 24), (1, 32)), shift=2, temperature=0.6),
     "best": _BEST,
     "cifar100": replace(_BEST, muon_rate=0.15, sgd_rate=0.2, temperature=0.76),
-    # Not tuned, but for the temperatures for CIFAR-100.
+    # "long" is not tuned. The temperatures of "long_cifar100" and "robust_cifar100" are.
     "long": _LONG,
     "long_cifar100": replace(_LONG, temperature=0.89),
     "robust": _ROBUST,
