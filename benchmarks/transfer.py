@@ -18,7 +18,6 @@ trained on CIFAR-10 and on the classes of the tasks for choices, and are measure
 
 import argparse
 import csv
-import dataclasses
 import hashlib
 import os
 import sys
@@ -63,26 +62,24 @@ STYLES = {PROBE: ("o-", "tab:blue"), TUNE: ("s-", "tab:orange"), SCRATCH: ("^--"
 # comparable when the default changes.
 BEST = {
     "10 classes": "transfer",
-    "20 superclasses": "cifar10_v4",
-    "100 classes": "cifar10_v4",
-    "CIFAR-10": "cifar100_v1",
+    "20 superclasses": "cifar10_robust_v1",
+    "100 classes": "cifar10_robust_v1",
+    "CIFAR-10": "cifar100_robust_v1",
 }
-PUBLISHED = {"100 classes": "all_cnn_c.cifar100", "CIFAR-10": "all_cnn_c.cifar10_v5"}  # trained on all of the task
+PUBLISHED = {"100 classes": "all_cnn_c.cifar100", "CIFAR-10": "all_cnn_c.cifar10"}  # trained on all of the task
 # What is measured: task, net, weights, method, at most how many runs, pictures a class.
 PLAN = [
-    ("10 classes", "all_cnn_c", "cifar10_v4", PROBE, 5, (5, 20, 100, 500)),
-    ("20 superclasses", "all_cnn_c", "cifar10_v4", PROBE, 5, (5, 20, 100, 2500)),
-    ("100 classes", "all_cnn_c", "cifar10_v4", PROBE, 5, (5, 20, 100, 500)),
-    ("CIFAR-10", "all_cnn_c", "cifar100_v1", PROBE, 5, (5, 20, 100, 5000)),
+    ("20 superclasses", "all_cnn_c", "cifar10_robust_v1", PROBE, 5, (5, 20, 100, 2500)),
+    ("100 classes", "all_cnn_c", "cifar10_robust_v1", PROBE, 5, (5, 20, 100, 500)),
+    ("CIFAR-10", "all_cnn_c", "cifar100_robust_v1", PROBE, 5, (5, 20, 100, 5000)),
     ("10 classes", "all_cnn_c", "cifar10_robust_v1", PROBE, 5, (5, 20, 100, 500)),
     ("10 classes", "all_cnn_c", "cifar10_v5", PROBE, 5, (5, 20, 100, 500)),
     ("10 classes", "convpool_cnn_c", "cifar10_v1", PROBE, 5, (5, 20, 100, 500)),
     ("10 classes", "model_a", "cifar10_v1", PROBE, 5, (5, 20, 100, 500)),
-    ("10 classes", "all_cnn_c", "cifar10_v4", TUNE, 5, (20, 100)),
     ("10 classes", "all_cnn_c", "", SCRATCH, 5, (20,)),
-    ("CIFAR-10", "all_cnn_c", "cifar100_v1", TUNE, 1, (20, 100)),
+    ("CIFAR-10", "all_cnn_c", "cifar100_robust_v1", TUNE, 1, (20, 100)),
     ("CIFAR-10", "all_cnn_c", "", SCRATCH, 1, (20, 100)),
-    ("100 classes", "all_cnn_c", "cifar10_v4", TUNE, 1, (20,)),
+    ("100 classes", "all_cnn_c", "cifar10_robust_v1", TUNE, 1, (20,)),
     ("100 classes", "all_cnn_c", "", SCRATCH, 1, (20,)),
     ("10 classes", "all_cnn_c", "", SCRATCH, 5, (100,)),
     ("10 classes", "all_cnn_c", "transfer", PROBE, 5, (5, 20, 100, 500)),
@@ -202,7 +199,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
                 axis.errorbar(x, y, deviation, fmt=style, color=color, capsize=3, label=method)
         if task in PUBLISHED:
             top1 = allconvnet.weights_info(PUBLISHED[task]).top1
-            axis.plot(available, top1, "*", color="0.2", markersize=12, label="from scratch: published weights")
+            axis.plot(available, top1, "*", color="0.2", markersize=12, label="published weights")
         axis.set_xscale("log")
         axis.set_xlim(4, 1.3 * available)
         axis.set_xticks([5, 20, 100, available], ["5", "20", "100", f"all\n{available:,}"])
@@ -224,7 +221,7 @@ def choose() -> None:
     """Prints linear probes on the tasks for choices: on the features, and on single feature maps."""
     data = allconvnet.load_cifar100()
     for net in ("all_cnn_c", "convpool_cnn_c", "model_a"):
-        weights = "cifar10_v4" if net == "all_cnn_c" else "cifar10_v1"
+        weights = "cifar10_robust_v1" if net == "all_cnn_c" else "cifar10_v1"
         model = allconvnet.AllConvNet(net, weights=weights)
         extractors = {"feature_extractor": allconvnet.feature_extractor(net, weights=weights)}
         for layer in [layer for layer in model.layers if layer.name.startswith("relu")][-4:]:
@@ -239,9 +236,7 @@ def choose() -> None:
 
 def train(folder: Path) -> None:
     """Trains the weights "transfer" in this folder, or goes on training."""
-    # As `transfer_v1` was trained, before "best" had lower rates.
-    recipe = dataclasses.replace(allconvnet.RECIPES["best"], muon_rate=0.15, sgd_rate=0.2)
-    call = FitArguments("transfer", "all_cnn_c", recipe, None, None, 0, folder, "auto", 0)
+    call = FitArguments("transfer", "all_cnn_c", "cifar100", None, None, 0, folder, "auto", 0)
     print(f"top-1 {_fit(call).top1:.2f} % on the test pictures of its 60 classes")
 
 
