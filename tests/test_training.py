@@ -273,6 +273,7 @@ def test_weights_broken_by_the_last_step_are_not_saved(tmp_path, toy_cifar10):
             {"recipe": replace(CONTINUED, start="cifar10_v99")},
             r"Unknown weights for 'all_cnn_c'. Received: weights='cifar10_v99'",
         ),
+        ({"variant": "model_a", "recipe": "robust"}, r"The recipe starts from 'cifar10_v5'. Unknown weights for 'mo"),
         (
             {"recipe": replace(CONTINUED, start="cifar100_v1")},
             r"starts from 'cifar100_v1'. It must have 10 classes, and normalize .* Received: 100 classes",

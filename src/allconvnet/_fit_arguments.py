@@ -49,7 +49,10 @@ def checked_recipe(call: FitArguments) -> Recipe:
     if not isinstance(recipe, Recipe):
         raise unknown("recipe", call.recipe, RECIPES)
     if recipe.start:
-        found = read_weights(call.variant, recipe.start)
+        try:
+            found = read_weights(call.variant, recipe.start)
+        except ValueError as error:
+            raise ValueError(f"The recipe starts from {recipe.start!r}. {error}") from None
         classes, normalization = len(CLASS_NAMES[call.dataset]), spec.normalization_for(call.dataset)
         if found.classes != classes or not np.allclose(found.normalization, normalization):
             raise ValueError(f"The recipe starts from {recipe.start!r}. It must have {classes} classes, and normalize "
