@@ -194,10 +194,9 @@ def fast() -> str:
 
 def reached() -> str:
     """What each recipe does, its cost, and what all_cnn_c reaches with it on the test images."""
-    runs = [run for run in finished("*").values() if (run["variant"], run["dataset"][:5]) == ("all_cnn_c", "cifar")]
-    rows = []
+    rows, runs = [], [run for run in finished("*").values() if run["variant"] == "all_cnn_c"]
     for recipe, note in RECIPE_NOTES.items():
-        top1 = [run["top1"] for run in runs if run["recipe_name"] == recipe]
+        top1 = [run["top1"] for run in runs if run["recipe_name"] == recipe and run["dataset"] != "transfer"]
         rows.append([f'"{recipe}"', note, f"{RECIPES[recipe].cost():.1f}", f"{fmean(top1):.2f}" if top1 else ""])
     return table(["recipe", "training", "cost", "top-1, %"], rows)
 
@@ -275,7 +274,7 @@ measured](../background/measured.md))."""
 NOTES_ON_ROBUSTNESS = """\
 [How it is measured](../background/measured.md#how-accuracy-is-measured), by `docs/cards.py`."""
 NOTE_ON_ALL_CNN_C = """\
-Those called "robust" were trained with corruptions of these kinds, weaker and stronger ones, the others were not."""
+Those called "robust" were trained with corruptions of these kinds, weaker and stronger; the others were not."""
 
 
 def pages() -> dict[Path, str]:
